@@ -1,0 +1,27 @@
+"""Settings for every test: a quiet, deterministic Keras and a bounded Hypothesis."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import keras
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Start each test from the same seed, without names left over from the one before."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(7)

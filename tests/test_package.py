@@ -1,0 +1,113 @@
+"""The package's shape: what it exports, which room imports which, what an import costs."""
+
+import ast
+import importlib.util
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_rnnkit as rk
+
+PACKAGE = Path(rk.__file__).parent
+ALLOWED = {  # a room -> the rooms it may import
+    "data": set(),
+    "datasets": {"data"},
+    "embedding": set(),
+    "inspection": {"recurrent", "data", "embedding"},
+    "recurrent": set(),
+}
+
+
+def imported_modules(path):
+    """Absolute names of the modules that a file imports, at any depth of the code."""
+    package = ("keras_rnnkit", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *((node.module,) if node.module else ())))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**__import__("os").environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("room", sorted(path.name for path in PACKAGE.iterdir() if path.is_dir()))
+def test_rooms_import_one_way(room):
+    if room == "__pycache__":
+        pytest.skip("not a room")
+    for path in (PACKAGE / room).rglob("*.py"):
+        for module in imported_modules(path):
+            parts = module.split(".")
+            assert module[:9] != "keras.src", f"{path} imports {module}"
+            if parts[0] == "keras_rnnkit" and len(parts) > 1 and (PACKAGE / parts[1]).is_dir():
+                assert parts[1] in ALLOWED[room] | {room}, f"{path} imports {module}"
+
+
+def test_kernels_and_masks_import_nothing_above_them():
+    for name in ("kernels", "masks.py", "replay.py"):
+        below = PACKAGE / "recurrent" / name
+        for path in below.rglob("*.py") if below.is_dir() else [below] * below.exists():
+            for module in imported_modules(path):
+                layer = module.removeprefix("keras_rnnkit.recurrent.").split(".")[0]
+                assert layer not in {"cells", "layers", "rnn", "paths"}, f"{path} imports {module}"
+
+
+@pytest.mark.backends
+def test_exports_are_sorted_and_documented():
+    assert list(rk.__all__) == sorted(rk.__all__)
+    documented = (PACKAGE.parent / "docs" / "api.md").read_text(encoding="utf-8").split()
+    for name in rk.__all__:
+        value = getattr(rk, name)
+        assert inspect.getdoc(value), name
+        assert name in documented, f"{name} is missing from docs/api.md"
+
+
+def test_public_callables_have_an_example():
+    for name in rk.__all__:
+        value = getattr(rk, name)
+        if callable(value) and not (inspect.isclass(value) and issubclass(value, Exception)):
+            assert ">>>" in (inspect.getdoc(value) or ""), f"{name} shows no example"
+
+
+def test_import_loads_no_optional_package():
+    code = (
+        "import sys, keras; before = set(sys.modules); import keras_rnnkit;"
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    run = run_python(code)
+    assert run.returncode == 0, run.stderr
+    new = set(ast.literal_eval(run.stdout.splitlines()[-1]))
+    unwanted = {"pandas", "polars", "matplotlib", "pyarrow", "torch", "jax", "narwhals", "scipy"}
+    assert not new & unwanted
+
+
+BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'tensorflow':
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_package_runs_without_tensorflow(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed: pip install 'keras-rnnkit[{backend}]'")
+    code = BLOCK + Path(__file__).with_name("without_tensorflow.py").read_text(encoding="utf-8")
+    run = run_python(code, KERAS_BACKEND=backend)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "ran without tensorflow"
