@@ -1,5 +1,29 @@
 """Recurrent layers that show their states, GloVe embeddings and time-series windows for Keras 3."""
 
+from keras_rnnkit.data import (
+    Scaler,
+    Split,
+    TimeSeries,
+    WindowLoader,
+    WindowSpec,
+    check_split,
+    read_csv,
+    rolling_splits,
+    split,
+    window_dataset,
+)
+
 __version__ = "0.1.0"
 
-__all__: list[str] = []
+__all__ = [
+    "Scaler",
+    "Split",
+    "TimeSeries",
+    "WindowLoader",
+    "WindowSpec",
+    "check_split",
+    "read_csv",
+    "rolling_splits",
+    "split",
+    "window_dataset",
+]

@@ -1,0 +1,373 @@
+"""Batches: a series, a spec and options as arrays and an order, for tf.data and the loader."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_rnnkit.data.layout import Layout, lay_out, map_rows
+from keras_rnnkit.data.order import Order
+from keras_rnnkit.data.scale import Scaler
+from keras_rnnkit.data.series import TimeSeries, as_series
+from keras_rnnkit.data.spec import Windows, WindowSpec
+
+__all__ = ["Batches", "check_file", "find_windows", "resolve"]
+
+STORAGE = ("float32", "bfloat16", "float16")
+POLICIES = ("drop", "mask", "error")
+
+
+class Batches:
+    """All that a dataset or loader needs to know, in NumPy; see `window_dataset` for arguments.
+
+    Attributes:
+        series: the rows.
+        spec: the windows, with roles spelt out.
+        order: which window stands where.
+        seed: of the permutations.
+        layouts: where to read the `features`, `targets`, `known` columns and `weights`.
+    """
+
+    def __init__(
+        self,
+        series: Any,
+        spec: WindowSpec,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int | None = None,
+        drop_remainder: bool = False,
+        scaler: Scaler | None = None,
+        missing: str = "drop",
+        weights: Sequence[float] | Callable[[np.ndarray], Any] | None = None,
+        balance: bool = False,
+        stateful_batches: bool = False,
+        shard: tuple[int, int] | None = None,
+        squeeze: bool = False,
+        return_index: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        self.series = series = as_series(series)
+        self.spec = spec = resolve(series, spec)
+        _check_choice("missing", missing, POLICIES)
+        _check_choice("dtype", dtype, STORAGE)
+        self.batch_size = _check_count("batch_size", batch_size)
+        self.seed = random.randrange(2**31) if seed is None else _check_count("seed", seed, 0)  # noqa: S311  keras.utils.set_random_seed governs it
+        self.masks = missing == "mask"
+        self.squeeze = squeeze
+        self.return_index = return_index
+        check_file(series.values)
+        windows = find_windows(series, spec, missing)
+        if not len(windows):
+            raise ValueError(_why_none(series, spec, missing))
+        shards, share = _check_shard(shard)
+        groups = _windows_by_group(series, windows) if balance else None
+        lanes, steps = None, 0
+        if stateful_batches:
+            if shuffle or balance or shards > 1:
+                raise ValueError(
+                    "stateful_batches=True keeps windows in time order: "
+                    "shuffle=, balance= and shard= do not go with it."
+                )
+            lanes, steps = _lanes(spec, windows, batch_size)
+        base = int(windows.first[0])
+        last = int(windows.starts(np.array([len(windows) - 1]))[0])
+        self.base = base
+        self.order = Order(
+            windows=Windows(windows.first - base, windows.ends, windows.stride),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            shards=shards,
+            shard=share,
+            drop_remainder=drop_remainder,
+            groups=groups,
+            lanes=None if lanes is None else lanes - base,
+            steps=steps,
+        )
+        if not len(self.order):
+            raise ValueError(
+                f"batch_size={batch_size} is larger than the {self.order.size:,} windows"
+                f"{f' of each of {shards} shards' * (shards > 1)}: with drop_remainder=True no "
+                "batch is left."
+            )
+        affine = None if scaler is None else scaler.affine(series)
+        inputs = (base, last + spec.last_input + 1)
+        ahead = (base + spec.first_target, last + spec.last_target + 1)
+        mapped = isinstance(series.values, np.memmap)
+
+        def place(names: Sequence[str], rows: tuple[int, int], step: int, kind: str) -> Layout:
+            columns = series.columns(names)
+            if mapped:
+                return map_rows(series, columns, rows, step, affine)
+            return lay_out(series, columns, rows, step, _dtype(kind), affine)
+
+        self.layouts = {"features": place(spec.features or (), inputs, spec.step, dtype)}
+        if spec.targets:
+            self.layouts["targets"] = place(spec.targets, ahead, spec.horizon_step, "float32")
+        if spec.known:
+            self.layouts["known"] = place(spec.known, ahead, spec.horizon_step, dtype)
+        if weights is not None:
+            row_weights = TimeSeries(_row_weights(series, weights))
+            self.layouts["weights"] = lay_out(
+                row_weights, np.arange(1), ahead, spec.horizon_step, _dtype("float32"), None
+            )
+        self.static = None
+        if spec.static:
+            self.static = _static(series, spec.static, affine)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def tables(self) -> dict[str, Any]:
+        """Every array that `batch` looks things up in, by the part that reads it."""
+        group = {"ends": self.series.bounds[1:] - self.base}
+        if self.static is not None:
+            group["static"] = self.static
+        return {
+            "order": self.order.tables(),
+            "group": group,
+            **{name: layout.tables() for name, layout in self.layouts.items()},
+        }
+
+    def batch(self, number: Any, key: Any, tables: dict[str, Any], ops: Any) -> Any:
+        """One batch, as `window_dataset` describes it.
+
+        Args:
+            number: of the batch in its epoch.
+            key: of the epoch.
+            tables: what `tables` gives, as arrays of the same library as `ops`.
+            ops: the operations; see `Order.starts`.
+        """
+        start = self.order.starts(number, key, tables["order"], ops)
+        group = ops.searchsorted(tables["group"]["ends"], start)
+        read = {
+            name: layout.read(
+                start,
+                self.spec.length if name == "features" else self.spec.horizon,
+                group,
+                tables[name],
+                ops,
+            )
+            for name, layout in self.layouts.items()
+        }
+        if self.masks:
+            for name in {"features", "known"} & read.keys():
+                read[name] = ops.fill(read[name])
+        inputs: Any = read["features"]
+        if "known" in read or self.static is not None:
+            inputs = {"past": inputs}
+            if "known" in read:
+                inputs["known"] = read["known"]
+            if self.static is not None:
+                inputs["static"] = ops.take(tables["group"]["static"], group)
+        parts = [inputs]
+        if "targets" in read:
+            parts.append(ops.squeeze(read["targets"]) if self.squeeze else read["targets"])
+        if "weights" in read:
+            parts.append(ops.mean(read["weights"]))
+        if self.return_index:
+            parts.append(
+                {
+                    "group": group,
+                    "input_row": start + (self.base + self.spec.last_input),
+                    "target_rows": ops.grid(
+                        start + (self.base + self.spec.first_target),
+                        self.spec.horizon,
+                        self.spec.horizon_step,
+                    ),
+                }
+            )
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def resolve(series: TimeSeries, spec: WindowSpec) -> WindowSpec:
+    """The spec with its roles spelt out, each name checked against the series."""
+    if not isinstance(spec, WindowSpec):
+        raise ValueError(f"spec= must be a WindowSpec, received {type(spec).__name__}.")
+    spec = spec.roles(series.names)
+    for role in ("features", "targets", "known", "static"):
+        series.columns(getattr(spec, role), what=role)
+    if not spec.features:
+        raise ValueError("features= is empty: every column is known= or static=.")
+    return spec
+
+
+def find_windows(series: TimeSeries, spec: WindowSpec, missing: str) -> Windows:
+    """The windows of a series under a policy for missing values.
+
+    Args:
+        series: the series, or a part of a split.
+        spec: with its roles spelt out.
+        missing: `"drop"`, `"mask"` or `"error"`.
+    """
+    inputs = (*(spec.features or ()), *spec.static)
+    ahead = (*(spec.targets or ()), *spec.known)
+    used = tuple(dict.fromkeys((*inputs, *ahead)))
+    if missing == "error":
+        for name in used:
+            rows = series.missing_rows([name])
+            if rows.size:
+                raise ValueError(
+                    f"missing='error': column {name!r} lacks a value in {len(rows):,} rows, the "
+                    f"first of them row {rows[0]}. Fill them, or pass missing='drop' or 'mask'."
+                )
+    if missing == "mask":
+        horizon = series.segments(spec.targets) if spec.targets else None
+        return spec.windows(series.segments(), series.target_rows, horizon=horizon)
+    if spec.targets:
+        return spec.windows(series.segments(used), series.target_rows)
+    # To predict what is yet to come, the future rows hold known columns alone.
+    return spec.windows(
+        series.segments(),
+        series.target_rows,
+        inputs=series.segments(inputs),
+        horizon=series.segments(spec.known) if spec.known else None,
+    )
+
+
+def _why_none(series: TimeSeries, spec: WindowSpec, missing: str) -> str:
+    """Why not one window exists, and what to do."""
+    needs = (
+        f"no window exists: lookback={spec.lookback}, step={spec.step}, delay={spec.delay}, "
+        f"horizon={spec.horizon}, horizon_step={spec.horizon_step} reach over {spec.reach:,} rows"
+    )
+    plain = spec.windows(series.segments(), np.array([[0, len(series)]]))
+    longest = int(np.diff(series.segments(), axis=1).max())
+    if not len(plain):
+        gaps = len(series.segments()) - len(series.groups)
+        where = "segment" if gaps or len(series.groups) > 1 else "series"
+        cut = f" ({gaps:,} gaps in time, a row every {series.freq})" if gaps else ""
+        return f"{needs}, and the longest {where} has {longest:,}{cut}. Shorten the window."
+    if not len(find_windows(series.only_targets(np.array([[0, len(series)]])), spec, missing)):
+        runs = series.segments(tuple({*(spec.features or ()), *(spec.targets or ()), *spec.known}))
+        best = int(np.diff(runs, axis=1).max()) if len(runs) else 0
+        return (
+            f"{needs}, and the longest run without a missing value has {best:,}. Leave out the "
+            "columns that lack values, fill them, or pass missing='mask'."
+        )
+    part = int(np.diff(series.target_rows, axis=1).sum())
+    return f"{needs}, and its targets do not fit the {part:,} rows that this part may predict."
+
+
+def _windows_by_group(series: TimeSeries, windows: Windows) -> np.ndarray:
+    """`[start, stop)` windows of each group that has any."""
+    group = series.group_of(windows.first)
+    last = np.flatnonzero(np.diff(group, append=-1))
+    stops = windows.ends[last]
+    return np.stack([np.concatenate(([0], stops[:-1])), stops], axis=1)
+
+
+def _lanes(spec: WindowSpec, windows: Windows, batch_size: int) -> tuple[np.ndarray, int]:
+    """First starts of `batch_size` chains of windows, as long as they can all be, and length."""
+    following = spec.length * spec.step
+    if spec.stride != following:
+        raise ValueError(
+            f"stateful_batches=True needs windows that follow each other: stride={following} "
+            f"(the lookback, in whole steps), received stride={spec.stride}."
+        )
+    counts = np.diff(windows.ends, prepend=0)
+    low, high = 0, int(counts.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if (counts // middle).sum() >= batch_size else (low, middle - 1)
+    if not low:
+        raise ValueError(
+            f"stateful_batches=True needs at least batch_size={batch_size} windows, "
+            f"found {len(windows)}."
+        )
+    chains = counts // low
+    run = np.repeat(np.arange(len(counts)), chains)[:batch_size]
+    place = np.arange(len(run)) - np.repeat(np.cumsum(chains) - chains, chains)[:batch_size]
+    return windows.first[run] + place * low * spec.stride, low
+
+
+def _static(
+    series: TimeSeries, names: Sequence[str], affine: tuple[np.ndarray, np.ndarray] | None
+) -> np.ndarray:
+    """The constant columns of each group, `(groups, names)` float32."""
+    columns = series.columns(names)
+    first = series.values[series.bounds[:-1]][:, columns].astype(np.float64)
+    for group, (start, stop) in enumerate(zip(series.bounds[:-1], series.bounds[1:], strict=True)):
+        differs = series.values[start:stop][:, columns] != first[group]
+        differs &= ~np.isnan(first[group])
+        if differs.any():
+            row, column = np.argwhere(differs)[0]
+            raise ValueError(
+                f"static= names {names[column]!r}, which changes within group "
+                f"{series.groups[group]!r} (row {start + row}). Name it in features= instead."
+            )
+    if affine is not None:
+        first = (first - affine[0][:, columns]) / affine[1][:, columns]
+    return first.astype(np.float32)
+
+
+def _row_weights(series: TimeSeries, weights: Any) -> np.ndarray:
+    if callable(weights):
+        if series.time is None:
+            raise ValueError("weights= is a function of time, and the series has no times.")
+        weights = weights(series.time)
+    row_weights = np.asarray(weights, dtype=np.float32)
+    if row_weights.shape != (len(series),):
+        raise ValueError(
+            f"weights= must hold one weight for each of {len(series):,} rows, "
+            f"received shape {row_weights.shape}."
+        )
+    if not np.isfinite(row_weights).all() or (row_weights < 0).any():
+        row = int(np.flatnonzero(~(np.isfinite(row_weights) & (row_weights >= 0)))[0])
+        raise ValueError(
+            f"weights= must be finite and not negative, received {row_weights[row]} in row {row}."
+        )
+    return row_weights
+
+
+def check_file(values: np.ndarray) -> None:
+    """Refuse a map whose file has become shorter: to read it would end the process."""
+    if not isinstance(values, np.memmap) or values.filename is None:
+        return
+    base = values
+    while isinstance(base.base, np.memmap):
+        base = base.base
+    needed = base.offset + base.nbytes
+    size = Path(values.filename).stat().st_size
+    if size < needed:
+        raise ValueError(
+            f"{values.filename} has been cut to {size:,} bytes since it was mapped, "
+            f"expected {needed:,}. Write it again, and map it again."
+        )
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        shown = ", ".join(map(repr, choices))
+        raise ValueError(f"{name}= must be one of {shown}, received {value!r}.")
+
+
+def _check_count(name: str, value: Any, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}= must be a whole number of at least {least}, received {value!r}.")
+    return int(value)
+
+
+def _check_shard(shard: tuple[int, int] | None) -> tuple[int, int]:
+    if shard is None:
+        return 1, 0
+    try:
+        count, index = shard
+    except (TypeError, ValueError):
+        raise ValueError(f"shard= must be (count, index), received {shard!r}.") from None
+    _check_count("shard count", count)
+    if _check_count("shard index", index, 0) >= count:
+        raise ValueError(
+            f"shard= index must be below its count, received (count={count}, index={index})."
+        )
+    return int(count), int(index)
+
+
+def _dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)

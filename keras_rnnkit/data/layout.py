@@ -1,0 +1,157 @@
+"""Layouts: where the rows of a series lie in memory, so that a window is quick to read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_rnnkit.data.series import TimeSeries, row_chunks
+
+__all__ = ["Layout", "lay_out", "map_rows"]
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Some columns of a run of rows, and how to find row `t` among them.
+
+    Laid out **phase-major**, row `t` stands at `(t % step) * phase + t // step`: the rows `t`,
+    `t + step`, `t + 2 * step`, ... lie side by side, and a window is one slice of memory whatever
+    its step. A memory map stays in row order instead, and is scaled and narrowed to its columns
+    batch by batch.
+
+    Attributes:
+        values: `(positions, columns)`.
+        step: rows from one row of a window to the next.
+        phase: positions of each phase; 0 in row order.
+        columns: columns to take of each row read; None for all.
+        mean: `(groups, columns)` to subtract of each row read; None for nothing.
+        scale: `(groups, columns)` to divide by then.
+    """
+
+    values: np.ndarray
+    step: int
+    phase: int = 0
+    columns: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    def tables(self) -> dict[str, np.ndarray]:
+        """The arrays that `read` looks things up in."""
+        named = {"values": self.values, "columns": self.columns, "mean": self.mean}
+        tables = {name: value for name, value in named.items() if value is not None}
+        if self.scale is not None:
+            tables["factor"] = (1 / self.scale).astype(np.float32)
+        return tables
+
+    def read(self, start: Any, length: int, group: Any, tables: dict[str, Any], ops: Any) -> Any:
+        """`length` rows from each of `start` on, every `step`, `(start, length, columns)` float32.
+
+        Args:
+            start: `(windows,)` rows.
+            length: rows of each.
+            group: `(windows,)` group of each, used where statistics differ by group.
+            tables: what `tables` gives, as arrays of the same library as `ops`.
+            ops: the operations; see `Order.starts`.
+        """
+        if self.phase:
+            start = (start % self.step) * self.phase + start // self.step
+        values = ops.slices(tables["values"], start, length, 1 if self.phase else self.step)
+        if self.columns is not None:
+            values = ops.take_columns(values, tables["columns"])
+        if self.mean is not None:
+            # In the file's own precision, for the subtraction may cancel.
+            values = values - ops.cast_like(ops.take(tables["mean"], group)[:, None], values)
+            values = ops.cast(values, "float32") * ops.take(tables["factor"], group)[:, None]
+        return ops.cast(values, "float32")
+
+
+def lay_out(
+    series: TimeSeries,
+    columns: np.ndarray,
+    rows: tuple[int, int],
+    step: int,
+    dtype: np.dtype,
+    affine: tuple[np.ndarray, np.ndarray] | None,
+) -> Layout:
+    """Lay out columns of the rows `[start, stop)` phase-major, scaled; row `start` becomes row 0.
+
+    Values that already lie as they should are not copied.
+
+    Args:
+        series: the rows.
+        columns: `(columns,)` which of its columns.
+        rows: `[start, stop)`.
+        step: rows from one row of a window to the next.
+        dtype: to store.
+        affine: mean and scale, `(groups, series columns)` each, or None.
+    """
+    start, stop = rows
+    source = series.values[start:stop]
+    whole = len(columns) == source.shape[1] and bool((np.diff(columns) == 1).all())
+    if (
+        whole
+        and affine is None
+        and step == 1
+        and source.dtype == dtype
+        and source.flags.c_contiguous
+    ):
+        return Layout(source, 1)
+    step = min(step, len(source))
+    phase = -(-len(source) // step)
+    values = aligned_empty((step, phase, len(columns)), dtype)
+    # The positions behind the last row are read by no window, but must not hold garbage.
+    values[:, phase - 1] = 0
+    edges = np.array([0, len(source)])
+    if affine is not None:
+        edges = np.unique(np.clip(series.bounds - start, 0, len(source)))
+    for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        group = int(series.group_of(np.array(start + low)))
+        part = source[low:high]
+        for chunk in row_chunks(part):
+            block = part[chunk] if whole else part[chunk][:, columns]
+            if affine is not None:
+                mean, scale = (of[group, columns] for of in affine)
+                block = (block - mean) / scale
+            _place(values, block, low + chunk.start)
+    return Layout(values.reshape(step * phase, len(columns)), step, phase)
+
+
+def map_rows(
+    series: TimeSeries,
+    columns: np.ndarray,
+    rows: tuple[int, int],
+    step: int,
+    affine: tuple[np.ndarray, np.ndarray] | None,
+) -> Layout:
+    """The rows `[start, stop)` where they are, to be narrowed and scaled batch by batch."""
+    values = series.values[rows[0] : rows[1]]
+    whole = len(columns) == values.shape[1] and bool((np.diff(columns) == 1).all())
+    mean = scale = None
+    if affine is not None:
+        mean, scale = (of[:, columns] for of in affine)
+    return Layout(values, step, 0, None if whole else columns, mean, scale)
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array on a 64-byte boundary, which TensorFlow can take without a copy."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    buffer = np.empty(size + ALIGNMENT, dtype=np.uint8)
+    offset = -buffer.ctypes.data % ALIGNMENT
+    return buffer[offset : offset + size].view(dtype).reshape(shape)
+
+
+def _place(values: np.ndarray, block: np.ndarray, row: int) -> None:
+    """Write a block of rows that begins with `row` into `(step, phase, columns)`."""
+    step = len(values)
+    head = min(-row % step, len(block))
+    for offset in range(head):
+        values[(row + offset) % step, (row + offset) // step] = block[offset]
+    first = (row + head) // step
+    turns = (len(block) - head) // step
+    middle = block[head : head + turns * step].reshape(turns, step, -1)
+    values[:, first : first + turns] = middle.transpose(1, 0, 2)
+    tail = block[head + turns * step :]
+    if len(tail):
+        values[: len(tail), first + turns] = tail

@@ -1,0 +1,119 @@
+"""WindowLoader: the same windows as window_dataset as a keras.utils.PyDataset."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_rnnkit.data.batches import Batches, check_file
+from keras_rnnkit.data.permute import epoch_key, index_shuffle
+from keras_rnnkit.data.spec import WindowSpec
+
+__all__ = ["WindowLoader"]
+
+
+class WindowLoader(keras.utils.PyDataset):
+    """Windows over a series as a `keras.utils.PyDataset`, for every backend of Keras.
+
+    It takes the options of `window_dataset` and gives the same batches, in the same order for the
+    same seed, as NumPy arrays and without TensorFlow.
+
+    Args:
+        series: a `TimeSeries` (or a part from `split`), array or DataFrame.
+        spec: a `WindowSpec`.
+        workers: threads that read ahead, as in `keras.utils.PyDataset`.
+        max_queue_size: batches to read ahead with several workers.
+        **options: as in `window_dataset`.
+
+    Raises:
+        ValueError: as `window_dataset`.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> loader = rk.WindowLoader(np.arange(10.0), rk.WindowSpec(lookback=4), batch_size=4)
+        >>> inputs, targets = loader[0]
+        >>> inputs.shape, targets.shape, len(loader)
+        ((4, 4, 1), (4, 1, 1), 2)
+    """
+
+    def __init__(
+        self,
+        series: Any,
+        spec: WindowSpec,
+        *,
+        workers: int = 1,
+        max_queue_size: int = 10,
+        **options: Any,
+    ) -> None:
+        super().__init__(workers=workers, max_queue_size=max_queue_size)
+        self._batches = Batches(series, spec, **options)
+        self._tables = self._batches.tables()
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Any:
+        """Batch `index` of the epoch under way."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        check_file(self._batches.series.values)
+        key = epoch_key(self._batches.seed, self.epoch)
+        return self._batches.batch(index, key, self._tables, ArrayOps())
+
+    def on_epoch_end(self) -> None:
+        """Go on to the permutation of the next epoch."""
+        self.epoch += 1
+
+
+class ArrayOps:
+    """The operations of `Batches.batch` on arrays."""
+
+    minimum = staticmethod(min)
+    where = staticmethod(np.where)
+
+    def arange(self, start: int, stop: int) -> np.ndarray:
+        return np.arange(start, stop, dtype=np.int64)
+
+    def cast(self, values: np.ndarray, dtype: str) -> np.ndarray:
+        return values.astype(dtype, copy=False)
+
+    def cast_like(self, values: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return values.astype(other.dtype, copy=False)
+
+    def take(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return values[rows]
+
+    def take_columns(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return values[..., columns]
+
+    def grid(self, start: np.ndarray, length: int, spacing: int) -> np.ndarray:
+        return start[:, np.newaxis] + np.arange(0, length * spacing, spacing)
+
+    def slices(
+        self, values: np.ndarray, start: np.ndarray, length: int, spacing: int
+    ) -> np.ndarray:
+        rows, columns = values.strides
+        shape = (len(values) - (length - 1) * spacing, length, values.shape[1])
+        # Overlapping slices as one array, of which indexing copies whole slices at a time.
+        view = np.lib.stride_tricks.as_strided(
+            values, shape, (rows, rows * spacing, columns), writeable=False
+        )
+        return np.asarray(view[start])
+
+    def searchsorted(self, ends: np.ndarray, index: np.ndarray) -> np.ndarray:
+        return np.searchsorted(ends, index, side="right")
+
+    def shuffle(self, index: np.ndarray, key: int, largest: int) -> np.ndarray:
+        return index_shuffle(index, key, largest)
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        return values.mean(axis=(1, 2))
+
+    def squeeze(self, values: np.ndarray) -> np.ndarray:
+        return values.squeeze(tuple(axis for axis in (1, 2) if values.shape[axis] == 1))
+
+    def fill(self, values: np.ndarray) -> np.ndarray:
+        lost = np.isnan(values)
+        return np.concatenate([np.where(lost, 0, values), lost], axis=-1, dtype=values.dtype)

@@ -1,0 +1,140 @@
+"""Order: which window stands at which place of an epoch, for NumPy and TensorFlow alike."""
+
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import numpy as np
+
+from keras_rnnkit.data.spec import Windows
+
+__all__ = ["Order"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """The places of an epoch and the start of the window at each of them.
+
+    The arithmetic is written once, on integers; `ops` brings the operations that NumPy and
+    TensorFlow name differently (see `dataset.py` and `loader.py`).
+
+    Attributes:
+        windows: the windows that exist.
+        batch_size: windows of a batch.
+        shuffle: a new permutation each epoch.
+        shards: number of shards; this order serves one of them.
+        shard: which one.
+        drop_remainder: leave out a last batch that is not full, and the places that would make
+            the shards unequal.
+        groups: `(groups, 2)` `[start, stop)` windows of each group, to show groups equally often;
+            None to show every window once.
+        lanes: `(batch_size,)` first start of each row of stateful batches; None for batches of
+            independent windows.
+        steps: batches of an epoch of lanes.
+    """
+
+    windows: Windows
+    batch_size: int
+    shuffle: bool = False
+    shards: int = 1
+    shard: int = 0
+    drop_remainder: bool = False
+    groups: np.ndarray | None = None
+    lanes: np.ndarray | None = None
+    steps: int = 0
+
+    @property
+    def places(self) -> int:
+        """Windows that all shards together show in an epoch."""
+        if self.lanes is not None:
+            return self.steps * self.batch_size
+        if self.groups is None:
+            return len(self.windows)
+        return -(-len(self.windows) // len(self.groups)) * len(self.groups)
+
+    @property
+    def size(self) -> int:
+        """Windows that this shard shows in an epoch."""
+        share = self.places / self.shards
+        return int(share) if self.drop_remainder else -int(-share // 1)
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        if self.drop_remainder:
+            return self.size // self.batch_size
+        return -(-self.size // self.batch_size)
+
+    def tables(self) -> dict[str, np.ndarray]:
+        """The arrays that `starts` looks things up in."""
+        tables = {
+            "first": self.windows.first,
+            "ends": self.windows.ends,
+            "before": np.concatenate(([0], self.windows.ends[:-1])).astype(np.int64),
+        }
+        if self.groups is not None:
+            sizes = self.groups[:, 1] - self.groups[:, 0]
+            tables["group_first"] = self.groups[:, 0]
+            tables["group_size"] = sizes
+            tables["group_spread"] = np.array([_spread(int(size)) for size in sizes])
+        if self.lanes is not None:
+            tables["lanes"] = self.lanes
+        return tables
+
+    def starts(self, batch: Any, key: Any, tables: dict[str, Any], ops: Any) -> Any:
+        """Start rows of the windows of one batch, int64.
+
+        Args:
+            batch: number of the batch in its epoch.
+            key: the epoch's key, an integer.
+            tables: what `tables` gives, as arrays of the same library as `ops`.
+            ops: the operations.
+        """
+        if self.lanes is not None:
+            return tables["lanes"] + batch * self.windows.stride
+        low = batch * self.batch_size
+        place = ops.arange(low, ops.minimum(low + self.batch_size, self.size))
+        # Shards that do not divide the windows begin again at the first places.
+        place = (place * self.shards + self.shard) % self.places
+        if self.shuffle:
+            place = self._permuted(place, key, ops)
+        if self.groups is not None:
+            place = self._balanced(place, key, tables, ops)
+        if len(self.windows.first) == 1:
+            return tables["first"][0] + place * self.windows.stride
+        run = ops.searchsorted(tables["ends"], place)
+        offset = place - ops.take(tables["before"], run)
+        return ops.take(tables["first"], run) + offset * self.windows.stride
+
+    def _permuted(self, place: Any, key: Any, ops: Any) -> Any:
+        largest = self.places - 1
+        if largest & (largest - 1):
+            return ops.shuffle(place, key, largest)
+        # At a power of two the kernel counts one bit too few and repeats an index, so the range
+        # is taken one larger, and what falls on the place too many goes through once more.
+        first = ops.shuffle(place, key, largest + 1)
+        return ops.where(first > largest, ops.shuffle(first, key, largest + 1), first)
+
+    def _balanced(self, place: Any, key: Any, tables: dict[str, Any], ops: Any) -> Any:
+        """Each group in turn; inside a group all windows before one comes again.
+
+        A group steps through its windows in strides of about the golden section, so that the
+        windows that an epoch has room for are spread over the group, others in each epoch.
+        """
+        groups = len(self.groups)  # type: ignore[arg-type]
+        group, turn = place % groups, place // groups
+        size = ops.take(tables["group_size"], group)
+        index = turn * ops.take(tables["group_spread"], group)
+        if self.shuffle:
+            index = index + key
+        return ops.take(tables["group_first"], group) + index % size
+
+
+def _spread(size: int) -> int:
+    """The number nearest to the golden section of `size` that shares no divisor with it."""
+    section = round(size * 0.6180339887)
+    return next(
+        number
+        for distance in range(size + 1)
+        for number in (section - distance, section + distance)
+        if number > 0 and gcd(number, size) == 1
+    )

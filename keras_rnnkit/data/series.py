@@ -1,0 +1,420 @@
+"""TimeSeries: rows of numbers in time order, one series or a panel of many."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_rnnkit.data.times import (
+    as_times,
+    format_duration,
+    infer_step,
+    parse_step,
+    steps_between,
+)
+
+__all__ = ["TimeSeries", "as_series"]
+
+CHUNK_BYTES = 1 << 24
+
+
+def row_chunks(values: np.ndarray) -> Iterator[slice]:
+    """Slices of rows of about 16 MB, so that a pass over the data stays small in memory."""
+    rows = max(1, CHUNK_BYTES // max(1, values.shape[1] * values.itemsize))
+    for start in range(0, len(values), rows):
+        yield slice(start, min(start + rows, len(values)))
+
+
+class TimeSeries:
+    """Rows of numbers in time order: one series, or a panel of many told apart by `group`.
+
+    Inside a group rows follow each other in time; between two rows that are further apart than
+    one step of time lies a *gap*. A run of rows of one group without a gap is a *segment*, and a
+    window never leaves its segment.
+
+    Args:
+        values: numbers, shape `(rows, columns)` or `(rows,)`; or a DataFrame that narwhals reads
+            (pandas, polars, PyArrow, ...). Floating arrays and memory maps are kept without a
+            copy; whole numbers become floating. NaN and infinity mean missing.
+        names: column names. From a DataFrame: the columns to take. Default: all of them, or
+            `"0"`, `"1"`, ... for an array.
+        time: `(rows,)` times (`datetime64`, `datetime`, text) or whole numbers, increasing inside
+            a group; from a DataFrame, the name of its column (by default its only column of
+            dates, or its pandas `DatetimeIndex`). None: rows follow each other without a gap.
+        group: `(rows,)` labels, or a DataFrame's column. Rows of one group need not lie together;
+            they are gathered (stably), groups in order of first appearance.
+        missing: values that stand for a missing one, such as `(-9999,)`, or a mapping from
+            column name to its value or values. They become NaN (in a copy).
+        freq: step of time between rows: `"10min"`, `"1h"`, a timedelta, an integer for integer
+            times; or `"rows"`: every row follows the one before, whatever their times. Default:
+            the commonest step.
+        time_format: `strptime` format of text in `time`, or `"unix"`.
+
+    Attributes:
+        values: `(rows, columns)` floating.
+        names: column names.
+        time: `(rows,)` `datetime64` or `int64`, or None.
+        freq: `timedelta64`, int, `"rows"` or None.
+        groups: labels of the groups, in order; `(None,)` without `group`.
+        bounds: `(len(groups) + 1,)` first row of each group, and the number of rows.
+        target_rows: `(parts, 2)` `[start, stop)` rows that may be targets: all of them, until
+            `split` narrows them.
+
+    Raises:
+        ValueError: no rows, a column that holds no number at all, times unsorted or twice,
+            names that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> hours = np.datetime64("2024-01-01T00", "h") + np.array([0, 1, 2, 5, 6])
+        >>> series = rk.TimeSeries([[1.0], [2.0], [3.0], [4.0], [5.0]], names=["T"], time=hours)
+        >>> series.segments().tolist()
+        [[0, 3], [3, 5]]
+        >>> series
+        TimeSeries: 5 rows x 1 column
+          time     2024-01-01 00:00:00 to 2024-01-01 06:00:00, a row every 1 h, 1 gap
+          missing  none
+          columns  T
+    """
+
+    def __init__(
+        self,
+        values: Any,
+        *,
+        names: Sequence[str] | None = None,
+        time: Any = None,
+        group: Any = None,
+        missing: Sequence[float] | Mapping[str, Any] = (),
+        freq: Any = None,
+        time_format: str | None = None,
+    ) -> None:
+        """Read, check and order the rows; see the class."""
+        values, names, time, group = _columns(values, names, time, group)
+        rows = len(values)
+        if not rows:
+            raise ValueError("values= holds no rows: expected at least one.")
+        if time is not None:
+            time = as_times(time, time_format=time_format)
+        for what, column in (("time", time), ("group", group)):
+            if column is not None and len(column) != rows:
+                raise ValueError(f"{what}= has {len(column)} entries for {rows} rows of values.")
+        groups, bounds, order = _gather_groups(group, rows)
+        if order is not None:
+            values = values[order]
+            time = None if time is None else time[order]
+        if missing:
+            values = _without_sentinels(values, names, missing)
+        if freq is not None and freq != "rows":
+            freq = parse_step(freq)
+            if time is None:
+                raise ValueError("freq= needs time=: without times rows follow each other.")
+        inside = np.ones(max(rows - 1, 0), dtype=bool)
+        inside[bounds[1:-1] - 1] = False
+        breaks = ~inside
+        if time is not None:
+            _check_sorted(time, inside)
+            if freq is None:
+                freq = infer_step(time, inside)
+            if freq is not None and freq != "rows":
+                breaks |= ~steps_between(time, freq)
+        self.values: np.ndarray = values
+        self.names: tuple[str, ...] = names
+        self.time: np.ndarray | None = time
+        self.freq: np.timedelta64 | int | str | None = freq
+        self.groups: tuple[Any, ...] = groups
+        self.bounds: np.ndarray = bounds
+        self.target_rows = np.array([[0, rows]], dtype=np.int64)
+        self._breaks = np.flatnonzero(breaks) + 1
+        empty = [name for name in names if len(self.missing_rows([name])) == rows]
+        if empty:
+            raise ValueError(
+                f"{', '.join(map(repr, empty))}: every value of the column is missing. "
+                "Leave the column out with names=."
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def columns(self, names: Sequence[str] | None = None, *, what: str = "names") -> np.ndarray:
+        """Positions of columns by name, `(names,)` int64; all of them by default.
+
+        Raises:
+            ValueError: a name that no column has, or one given twice.
+        """
+        if names is None:
+            return np.arange(len(self.names))
+        if isinstance(names, str):
+            names = (names,)
+        position = {name: index for index, name in enumerate(self.names)}
+        unknown = [name for name in names if name not in position]
+        if unknown:
+            raise ValueError(
+                f"{what}= names {', '.join(map(repr, unknown))}, which the series does not have. "
+                f"Its columns are: {', '.join(map(repr, self.names))}."
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"{what}= names a column twice: {list(names)}.")
+        return np.array([position[name] for name in names], dtype=np.int64)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One column by name, `(rows,)`."""
+        return self.values[:, self.columns([name])[0]]
+
+    def group_of(self, rows: np.ndarray) -> np.ndarray:
+        """Position in `groups` of the group that each row belongs to, same shape as `rows`."""
+        return np.searchsorted(self.bounds, rows, side="right") - 1
+
+    def missing_rows(self, names: Sequence[str] | None = None) -> np.ndarray:
+        """Rows in which one of these columns (default: any) is missing, sorted, int64."""
+        columns = self.columns(names)
+        whole = len(columns) == len(self.names)
+        found = [np.empty(0, dtype=np.int64)]
+        for chunk in row_chunks(self.values):
+            block = self.values[chunk] if whole else self.values[chunk][:, columns]
+            # A finite sum proves the whole chunk finite, twenty times faster than asking each.
+            with np.errstate(invalid="ignore", over="ignore"):
+                if np.isfinite(block.sum(dtype=np.float64)):
+                    continue
+            bad = ~np.isfinite(block).all(axis=1)
+            found.append(np.flatnonzero(bad) + chunk.start)
+        return np.concatenate(found)
+
+    def segments(self, names: Sequence[str] | None = ()) -> np.ndarray:
+        """Runs of rows of one group, without a gap in time or a missing value.
+
+        Args:
+            names: the columns that must not be missing: none by default, all with None.
+
+        Returns:
+            `(segments, 2)` int64, each `[start, stop)`.
+        """
+        starts = np.concatenate(([0], self._breaks))
+        stops = np.concatenate((self._breaks, [len(self)]))
+        bad = self.missing_rows(names) if names is None or len(names) else np.empty(0, np.int64)
+        if bad.size:
+            starts = np.union1d(starts, bad + 1)
+            stops = np.union1d(stops, bad)
+            # Every start but those just behind a bad row pairs with the next stop.
+            starts = starts[starts < len(self)]
+            starts = np.setdiff1d(starts, bad)
+            stops = stops[np.searchsorted(stops, starts, side="right")]
+        return np.stack([starts, stops], axis=1).astype(np.int64)
+
+    def only_targets(self, target_rows: np.ndarray) -> "TimeSeries":
+        """The same rows, of which only these `(parts, 2)` `[start, stop)` may be targets."""
+        view = copy.copy(self)
+        view.target_rows = np.asarray(target_rows, dtype=np.int64).reshape(-1, 2)
+        return view
+
+    def with_values(self, values: np.ndarray) -> "TimeSeries":
+        """Other values `(rows, columns)` under the same names, times and targets."""
+        view = copy.copy(self)
+        view.values = values
+        return view
+
+    def __repr__(self) -> str:
+        def count(number: int, noun: str) -> str:
+            return f"{number:,} {noun}{'s' * (number != 1)}"
+
+        columns = len(self.names)
+        lines = [f"TimeSeries: {count(len(self), 'row')} x {count(columns, 'column')}"]
+        if self.groups != (None,):
+            lengths = np.diff(self.bounds)
+            shown = ", ".join(str(label) for label in self.groups[:5])
+            more = ", ..." * (len(self.groups) > 5)
+            spread = f"{lengths.min():,} to {lengths.max():,} rows each"
+            lines.append(f"  groups   {len(self.groups):,} ({shown}{more}), {spread}")
+        if self.time is None:
+            lines.append("  time     none: rows follow each other without a gap")
+        else:
+            gaps = len(self._breaks) - (len(self.groups) - 1)
+            span = f"{_moment(self.time.min())} to {_moment(self.time.max())}"
+            step = (
+                "steps ignored"
+                if self.freq == "rows"
+                else (f"a row every {format_duration(self.freq)}, {count(gaps, 'gap')}")
+            )
+            lines.append(f"  time     {span}, {step}")
+        lost = {name: len(self.missing_rows([name])) for name in self.names}
+        lost = {name: number for name, number in lost.items() if number}
+        shown = ", ".join(f"{name} {number:,}" for name, number in lost.items())
+        lines.append(f"  missing  {shown or 'none'}")
+        lines.append(f"  columns  {', '.join(self.names)}")
+        usable = int(np.diff(self.target_rows, axis=1).sum())
+        if usable != len(self):
+            lines.append(f"  targets  {usable:,} of the rows")
+        return "\n".join(lines)
+
+
+def as_series(series: Any) -> TimeSeries:
+    """The series itself, or one made of a plain array or DataFrame."""
+    return series if isinstance(series, TimeSeries) else TimeSeries(series)
+
+
+def _columns(
+    values: Any, names: Sequence[str] | None, time: Any, group: Any
+) -> tuple[np.ndarray, tuple[str, ...], Any, Any]:
+    """Values as a floating matrix with its names, and time and group as columns."""
+    if isinstance(names, str):
+        raise ValueError(f"names= must be a list of column names, received the text {names!r}.")
+    if not isinstance(values, (np.ndarray, Sequence)) and not hasattr(
+        values, "__array_interface__"
+    ):
+        return _frame_columns(values, names, time, group)
+    for what, column in (("time", time), ("group", group)):
+        if isinstance(column, str):
+            raise ValueError(
+                f"{what}={column!r} names a column, and only a DataFrame has named columns: "
+                f"pass the {what} of each row."
+            )
+    values = _floating(values if isinstance(values, np.ndarray) else np.asarray(values))
+    if values.ndim == 1:
+        values = values[:, np.newaxis]
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"values= must have shape (rows, columns), received {values.shape}.")
+    if names is None:
+        names = [str(index) for index in range(values.shape[1])]
+    if len(names) != values.shape[1]:
+        raise ValueError(f"names= has {len(names)} names for {values.shape[1]} columns of values.")
+    return values, _distinct(names), time, group
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if list(names).count(name) > 1})
+        raise ValueError(f"names= must differ, received {', '.join(map(repr, twice))} twice.")
+    return tuple(str(name) for name in names)
+
+
+def _floating(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "f":
+        return values
+    if values.dtype.kind not in "biu":
+        raise ValueError(
+            f"values= must hold numbers, received dtype {values.dtype}. "
+            "Convert text to numbers first, or read the file with read_csv."
+        )
+    return values.astype(np.result_type(values.dtype, np.float32))
+
+
+def _frame_columns(
+    frame: Any, names: Sequence[str] | None, time: Any, group: Any
+) -> tuple[np.ndarray, tuple[str, ...], Any, Any]:
+    import narwhals.stable.v2 as nw
+
+    try:
+        table = nw.from_native(frame, eager_only=True, allow_series=True)
+    except TypeError as error:
+        raise TypeError(
+            "values= must be an array of numbers or a DataFrame that narwhals reads "
+            f"(pandas, polars, PyArrow), received {type(frame).__name__}."
+        ) from error
+    if isinstance(table, nw.Series):
+        table = table.rename(str(table.name or "value")).to_frame()
+    dates = [
+        name for name, kind in table.schema.items() if isinstance(kind, (nw.Datetime, nw.Date))
+    ]
+    if time is None:
+        index = nw.maybe_get_index(table)
+        if index is not None and getattr(index, "dtype", np.dtype(int)).kind == "M":
+            time = index.to_numpy()
+        elif len(dates) == 1:
+            time = dates[0]
+    taken = {column for column in (time, group) if isinstance(column, str)}
+    unknown = sorted((taken | set(names or ())) - set(table.columns))
+    if unknown:
+        raise ValueError(
+            f"the DataFrame has no column {', '.join(map(repr, unknown))}. "
+            f"Its columns are: {', '.join(map(repr, table.columns))}."
+        )
+    if names is None:
+        names = [name for name in table.columns if name not in taken]
+    for name in names:
+        if not (table.schema[name].is_numeric() or isinstance(table.schema[name], nw.Boolean)):
+            raise ValueError(
+                f"column {name!r} holds {table.schema[name]}, not numbers. Convert it, name it as "
+                "time= or group=, or leave it out with names=."
+            )
+    if not names:
+        raise ValueError("values= has no column of numbers.")
+    columns = [_floating(_no_nulls(table[name])) for name in names]
+    values = np.empty((len(table), len(columns)), dtype=np.result_type(*columns))
+    for position, column in enumerate(columns):
+        values[:, position] = column
+    time, group = (
+        table[column].to_numpy() if isinstance(column, str) else column for column in (time, group)
+    )
+    return values, _distinct(names), time, group
+
+
+def _no_nulls(column: Any) -> np.ndarray:
+    values: np.ndarray = column.to_numpy()
+    if values.dtype.kind == "O":
+        values = np.array(
+            [np.nan if value is None else value for value in column], dtype=np.float64
+        )
+    return values
+
+
+def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, np.ndarray | None]:
+    """Labels, bounds, and the order that brings the rows of each group together (None: as is)."""
+    if group is None:
+        return (None,), np.array([0, rows], dtype=np.int64), None
+    labels = np.asarray(group)
+    if labels.ndim != 1:
+        raise ValueError(f"group= must have one axis (rows,), received shape {labels.shape}.")
+    if labels.dtype.kind == "O":
+        labels = np.array([str(label) for label in labels.tolist()])
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise ValueError(f"group=: row {np.isnan(labels).argmax()} has no group (NaN).")
+    distinct, first, codes = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(distinct), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(distinct))
+    codes = rank[codes]
+    order = None
+    if (np.diff(codes) < 0).any():
+        order = np.argsort(codes, kind="stable")
+        codes = codes[order]
+    bounds = np.searchsorted(codes, np.arange(len(distinct) + 1))
+    return tuple(distinct[np.argsort(first)].tolist()), bounds, order
+
+
+def _without_sentinels(
+    values: np.ndarray, names: tuple[str, ...], missing: Sequence[float] | Mapping[str, Any]
+) -> np.ndarray:
+    if not isinstance(missing, Mapping):
+        missing = dict.fromkeys(names, missing)
+    unknown = [name for name in missing if name not in names]
+    if unknown:
+        raise ValueError(
+            f"missing= names {', '.join(map(repr, unknown))}; the columns are {list(names)}."
+        )
+    values = np.array(values)
+    for name, sentinels in missing.items():
+        column = values[:, names.index(name)]
+        column[np.isin(column, np.asarray(sentinels, dtype=values.dtype))] = np.nan
+    return values
+
+
+def _check_sorted(time: np.ndarray, inside: np.ndarray) -> None:
+    step = np.diff(time)
+    zero = np.zeros((), dtype=step.dtype)
+    for wrong, what, advice in (
+        (step < zero, "lies before the row above it", "Sort the rows by time"),
+        (step == zero, "has the time of the row above it", "Keep one row of each time"),
+    ):
+        rows = np.flatnonzero(wrong & inside) + 1
+        if rows.size:
+            row = rows[0]
+            raise ValueError(
+                f"time= must increase: row {row} ({_moment(time[row])}) {what} "
+                f"({_moment(time[row - 1])}), as {len(rows)} row{'s do' * (len(rows) > 1)}"
+                f"{' does' * (len(rows) == 1)}. {advice} (read_csv does both with "
+                "sort=True, duplicates='first'), or name the group= that tells series apart."
+            )
+
+
+def _moment(time: Any) -> str:
+    return str(time).replace("T", " ").removesuffix(".000000").removesuffix(".000000000")

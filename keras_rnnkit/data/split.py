@@ -1,0 +1,330 @@
+"""split: training, validation and test rows in time order, told apart by their targets."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_rnnkit.data.series import TimeSeries, as_series
+from keras_rnnkit.data.spec import intersect
+from keras_rnnkit.data.times import as_times
+
+__all__ = ["Split", "check_split", "rolling_splits", "split"]
+
+
+class Split(NamedTuple):
+    """The parts of a series; each holds all rows and knows which of them may be targets.
+
+    Attributes:
+        train: the training part.
+        val: the validation part.
+        test: the test part, or None where nothing is left for it.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> rk.split(np.arange(10.0), train=0.8, val=0.2).test is None
+        True
+    """
+
+    train: TimeSeries
+    val: TimeSeries
+    test: TimeSeries | None
+
+
+def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int = 0) -> Split:
+    """Split a series in time order by the rows of its targets.
+
+    Each part keeps all rows, so that the first validation windows may read training rows as
+    inputs; but a row is a target in one part only. A panel is split at the same times in every
+    group, or by whole groups.
+
+    Args:
+        series: a `TimeSeries`, array or DataFrame.
+        train: the training part: a share of the rows such as `0.7`, the time it ends before
+            (`"2015-01-01"`), or a list of groups.
+        val: the validation part, likewise.
+        test: the test part, likewise. Default: what is left.
+        embargo: rows between two parts that are targets in neither; of use where the values of
+            neighbouring rows overlap (moving averages).
+
+    Returns:
+        `Split(train, val, test)`.
+
+    Raises:
+        ValueError: shares of more than 1, times out of order, unknown groups, an empty part.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> train, val, test = rk.split(np.arange(10.0), train=0.6, val=0.2)
+        >>> [part.target_rows.tolist() for part in (train, val, test)]
+        [[[0, 6]], [[6, 8]], [[8, 10]]]
+    """
+    series = as_series(series)
+    if isinstance(embargo, bool) or not isinstance(embargo, (int, np.integer)) or embargo < 0:
+        raise ValueError(f"embargo= must be a number of rows of at least 0, received {embargo!r}.")
+    kinds = {name: _kind(name, part) for name, part in (("train", train), ("val", val))}
+    if test is not None:
+        kinds["test"] = _kind("test", test)
+    if len(set(kinds.values())) > 1:
+        raise ValueError(
+            "train=, val= and test= must be of one kind (shares, times or lists of groups), "
+            f"received {', '.join(f'{name}: {kind}' for name, kind in kinds.items())}."
+        )
+    if kinds["train"] == "groups":
+        parts = _by_group(series, train, val, test)
+    else:
+        cuts = _cuts_by_share if kinds["train"] == "a share" else _cuts_by_time
+        parts = _between(cuts(series, train, val, test), embargo)
+    names = ("train", "val", "test")
+    for name, rows in zip(names, parts, strict=True):
+        if not rows.size and not (name == "test" and test is None):
+            raise ValueError(
+                f"{name}= leaves no row for the {name} part of {len(series):,} rows"
+                f"{f' with embargo={embargo}' * bool(embargo)}."
+            )
+    result = [series.only_targets(intersect(rows, series.target_rows)) for rows in parts]
+    made = Split(result[0], result[1], result[2] if parts[2].size else None)
+    check_split(made)
+    return made
+
+
+def rolling_splits(
+    series: Any, *, folds: int, val: float, train: float | None = None, embargo: int = 0
+) -> Iterator[Split]:
+    """Splits with a rolling origin, for backtests: `folds` validation parts in a row.
+
+    The validation parts follow each other without a gap and end with the last row; each training
+    part holds what lies before its validation part.
+
+    Args:
+        series: a `TimeSeries`, array or DataFrame.
+        folds: number of splits.
+        val: share of the rows in each validation part.
+        train: share of the rows in each training part (a sliding window). Default: all rows
+            before the validation part (an expanding window).
+        embargo: as in `split`.
+
+    Yields:
+        `Split(train, val, None)`, from the earliest to the latest.
+
+    Raises:
+        ValueError: the shares leave no row to train on.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> for train, val, _ in rk.rolling_splits(np.arange(10.0), folds=2, val=0.2):
+        ...     print(train.target_rows.tolist(), val.target_rows.tolist())
+        [[0, 6]] [[6, 8]]
+        [[0, 8]] [[8, 10]]
+    """
+    series = as_series(series)
+    if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)) or folds < 1:
+        raise ValueError(f"folds= must be a whole number of at least 1, received {folds!r}.")
+    least = folds * val + (train or 0.0)
+    if (
+        not 0 < val < 1
+        or (train is not None and not 0 < train < 1)
+        or least >= 1 + 1e-9 * (train is not None)
+    ):
+        raise ValueError(
+            f"folds * val + train must leave rows to train on: {folds} * {val} + {train or 0} "
+            "must be below 1, or at most 1 with train=."
+        )
+    for fold in range(folds):
+        start = 1 - (folds - fold) * val
+        cuts = _cuts(series, [0.0 if train is None else start - train, start, start + val])
+        parts = _between(np.concatenate([cuts, cuts[:, -1:]], axis=1), embargo)
+        before, ahead = (
+            series.only_targets(intersect(rows, series.target_rows)) for rows in parts[:2]
+        )
+        made = Split(before, ahead, None)
+        check_split(made)
+        yield made
+
+
+def check_split(parts: Sequence[TimeSeries | None], *, scaler: Any = None) -> None:
+    """Prove that no row is a target of two parts; `split` calls it itself.
+
+    Args:
+        parts: training, validation and test part, as `split` returns them; None is passed over.
+        scaler: a `Scaler`, to prove that no statistics come from a part but the first.
+
+    Raises:
+        ValueError: names the parts, the rows and their times that leak.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> series = rk.TimeSeries(np.arange(10.0))
+        >>> rk.check_split([series.only_targets([[0, 6]]), series.only_targets([[4, 8]])])
+        Traceback (most recent call last):
+        ValueError: train and val share 2 target rows: rows 4 to 5. ...
+    """
+    named = [
+        (name, part) for name, part in zip(("train", "val", "test"), parts, strict=False) if part
+    ]
+    for position, (name, part) in enumerate(named):
+        for other_name, other in named[position + 1 :]:
+            if len(part) != len(other):
+                raise ValueError(
+                    f"{name} and {other_name} are parts of different series "
+                    f"({len(part):,} and {len(other):,} rows): make them with one call of split."
+                )
+            _refuse_shared(part, f"{name} and {other_name} share", part.target_rows, other)
+            _refuse_reversed(part, name, other, other_name)
+    if scaler is not None:
+        for name, other in named[1:]:
+            _refuse_shared(
+                other, f"the scaler was fitted on {name}: they share", scaler.fitted_rows, other
+            )
+
+
+def _refuse_shared(series: TimeSeries, what: str, rows: np.ndarray, other: TimeSeries) -> None:
+    both = intersect(rows, other.target_rows)
+    if both.size:
+        first, last = both[0, 0], both[-1, 1] - 1
+        when = "" if series.time is None else f" ({series.time[first]} to {series.time[last]})"
+        number = int(np.diff(both, axis=1).sum())
+        raise ValueError(
+            f"{what} {number:,} target row{'s' * (number > 1)}: rows {first} to {last}{when}. "
+            "A model is judged on what it has seen: keep each row in one part."
+        )
+
+
+def _refuse_reversed(part: TimeSeries, name: str, other: TimeSeries, other_name: str) -> None:
+    ends = part.target_rows[:, 1] - 1
+    following = np.searchsorted(other.target_rows[:, 0], ends)
+    groups = part.group_of(ends)
+    for row, before, group in zip(ends, following, groups, strict=True):
+        if before and part.group_of(other.target_rows[before - 1, 0]) == group:
+            label = part.groups[group]
+            raise ValueError(
+                f"{name} has target rows (up to row {row}) after target rows of {other_name}"
+                f"{'' if label is None else f' in group {label!r}'}: the windows of {name} would "
+                f"read the targets of {other_name} as inputs. Let {name} end before {other_name}."
+            )
+
+
+def _kind(name: str, part: Any) -> str:
+    if isinstance(part, (list, tuple, set, frozenset, np.ndarray)):
+        return "groups"
+    if isinstance(part, (float, np.floating)):
+        if not 0 < part < 1:
+            raise ValueError(f"{name}= must be a share between 0 and 1, received {part}.")
+        return "a share"
+    if isinstance(part, bool) or part is None:
+        raise ValueError(
+            f"{name}= must be a share such as 0.7, a time, or a list of groups, received {part!r}."
+        )
+    return "a time"
+
+
+def _usable(series: TimeSeries) -> np.ndarray:
+    """First and one past the last usable target row of each group, `(groups, 2)`."""
+    bounds = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
+    low = np.searchsorted(series.target_rows[:, 1], bounds[:, 0], side="right")
+    high = np.searchsorted(series.target_rows[:, 0], bounds[:, 1], side="left") - 1
+    if not len(series.target_rows):
+        return np.stack([bounds[:, 0], bounds[:, 0]], axis=1)
+    low = np.minimum(low, len(series.target_rows) - 1)
+    start = np.maximum(series.target_rows[low, 0], bounds[:, 0])
+    stop = np.minimum(series.target_rows[high, 1], bounds[:, 1])
+    return np.stack([start, np.maximum(start, stop)], axis=1)
+
+
+def _cuts(series: TimeSeries, shares: Sequence[float]) -> np.ndarray:
+    """The row in each group below which each share of the rows lies, `(groups, shares)`."""
+    usable = _usable(series)
+    if series.time is None:
+        length = usable[:, 1] - usable[:, 0]
+        return np.stack(
+            [usable[:, 0] + np.rint(share * length).astype(np.int64) for share in shares], axis=1
+        )
+    times = np.concatenate([series.time[start:stop] for start, stop in usable])
+    if len(series.groups) > 1:
+        times = np.sort(times)
+    marks = [round(share * len(times)) for share in shares]
+    return np.stack(
+        [
+            usable[:, 1] if mark >= len(times) else _rows_before(series, usable, times[mark])
+            for mark in marks
+        ],
+        axis=1,
+    )
+
+
+def _rows_before(series: TimeSeries, usable: np.ndarray, moment: Any) -> np.ndarray:
+    if series.time is None:
+        return np.clip(series.bounds[:-1] + moment, usable[:, 0], usable[:, 1])
+    return np.array(
+        [start + np.searchsorted(series.time[start:stop], moment) for start, stop in usable],
+        dtype=np.int64,
+    )
+
+
+def _cuts_by_share(series: TimeSeries, train: float, val: float, test: float | None) -> np.ndarray:
+    total = train + val + (test or 0.0)
+    if total > 1 + 1e-9:
+        raise ValueError(
+            f"train=, val= and test= must add up to at most 1, received {train} + {val}"
+            f"{'' if test is None else f' + {test}'}."
+        )
+    return _cuts(series, [0.0, train, train + val, 1.0 if test is None else total])
+
+
+def _cuts_by_time(series: TimeSeries, train: Any, val: Any, test: Any) -> np.ndarray:
+    usable = _usable(series)
+    counted = series.time is None or series.time.dtype.kind == "i"
+    cuts = [usable[:, 0]]
+    before = None
+    for name, moment in (("train", train), ("val", val), ("test", test)):
+        if moment is None:
+            cuts.append(usable[:, 1])
+            continue
+        if counted != isinstance(moment, (int, np.integer)):
+            wanted = "a whole number, as the times are" if counted else "a date"
+            raise ValueError(f"{name}= must be a share, {wanted}, or groups, received {moment!r}.")
+        end = int(moment) if counted else as_times([moment], what=name)[0]
+        if before is not None and end <= before:
+            raise ValueError(f"{name}= must end after the part before it, received {moment!r}.")
+        cuts.append(_rows_before(series, usable, end))
+        before = end
+    return np.stack(cuts, axis=1)
+
+
+def _between(cuts: np.ndarray, embargo: int) -> list[np.ndarray]:
+    """The rows between neighbouring cuts of each group, less the embargo, a list a part."""
+    parts = []
+    for position in range(3):
+        starts = cuts[:, position]
+        if position:
+            starts = starts + np.where(starts > cuts[:, 0], embargo, 0)
+        rows = np.stack([starts, cuts[:, position + 1]], axis=1)
+        parts.append(rows[rows[:, 0] < rows[:, 1]])
+    return parts
+
+
+def _by_group(series: TimeSeries, train: Any, val: Any, test: Any) -> list[np.ndarray]:
+    position = {label: index for index, label in enumerate(series.groups)}
+    if series.groups == (None,):
+        raise ValueError("the series has no groups to split by: pass shares or times.")
+    named = [list(train), list(val), None if test is None else list(test)]
+    for name, labels in zip(("train", "val", "test"), named, strict=True):
+        unknown = [label for label in labels or () if label not in position]
+        if unknown:
+            shown = ", ".join(repr(label) for label in series.groups[:10])
+            raise ValueError(
+                f"{name}= names {', '.join(map(repr, unknown))}, which is no group of the series: "
+                f"{shown}{', ...' * (len(series.groups) > 10)}."
+            )
+    if named[2] is None:
+        taken = {*named[0], *named[1]}  # type: ignore[misc]
+        named[2] = [label for label in series.groups if label not in taken]
+    parts = []
+    for labels in named:
+        index = np.array(sorted(position[label] for label in labels), dtype=np.int64)  # type: ignore[union-attr]
+        parts.append(np.stack([series.bounds[index], series.bounds[index + 1]], axis=1))
+    return parts
