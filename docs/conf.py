@@ -1,5 +1,6 @@
 """Sphinx settings."""
 
+import doctest
 import os
 import socket
 from importlib.metadata import version as installed_version
@@ -57,3 +58,4 @@ intersphinx_mapping = {
     for name, address in INVENTORIES.items()
     if "RNNKIT_OFFLINE" not in os.environ and reachable(address.split("/")[2])
 }
+doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

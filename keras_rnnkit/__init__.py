@@ -7,9 +7,11 @@ from keras_rnnkit.data import (
     WindowLoader,
     WindowSpec,
     check_split,
+    describe,
     read_csv,
     rolling_splits,
     split,
+    to_frame,
     window_dataset,
 )
 
@@ -22,8 +24,10 @@ __all__ = [
     "WindowLoader",
     "WindowSpec",
     "check_split",
+    "describe",
     "read_csv",
     "rolling_splits",
     "split",
+    "to_frame",
     "window_dataset",
 ]

@@ -1,22 +1,28 @@
 """Time series, windows over them, splits and scaling."""
 
 from keras_rnnkit.data.dataset import window_dataset
+from keras_rnnkit.data.frame import to_frame
 from keras_rnnkit.data.loader import WindowLoader
 from keras_rnnkit.data.read_csv import read_csv
+from keras_rnnkit.data.report import PartReport, WindowReport, describe
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries
 from keras_rnnkit.data.spec import WindowSpec
 from keras_rnnkit.data.split import Split, check_split, rolling_splits, split
 
 __all__ = [
+    "PartReport",
     "Scaler",
     "Split",
     "TimeSeries",
     "WindowLoader",
+    "WindowReport",
     "WindowSpec",
     "check_split",
+    "describe",
     "read_csv",
     "rolling_splits",
     "split",
+    "to_frame",
     "window_dataset",
 ]

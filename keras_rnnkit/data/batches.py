@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import Windows, WindowSpec
 
-__all__ = ["Batches", "check_file", "find_windows", "resolve"]
+__all__ = ["Batches", "find_windows", "resolve"]
 
 STORAGE = ("float32", "bfloat16", "float16")
 POLICIES = ("drop", "mask", "error")
@@ -58,7 +57,6 @@ class Batches:
         self.masks = missing == "mask"
         self.squeeze = squeeze
         self.return_index = return_index
-        check_file(series.values)
         windows = find_windows(series, spec, missing)
         if not len(windows):
             raise ValueError(_why_none(series, spec, missing))
@@ -93,25 +91,29 @@ class Batches:
                 "batch is left."
             )
         affine = None if scaler is None else scaler.affine(series)
-        inputs = (base, last + spec.last_input + 1)
-        ahead = (base + spec.first_target, last + spec.last_target + 1)
         mapped = isinstance(series.values, np.memmap)
+        # Rows are counted from the first start, but in a map, which cannot be cut there.
+        rows = (base, last + spec.reach)
+        made: dict[Any, Layout] = {}
 
-        def place(names: Sequence[str], rows: tuple[int, int], step: int, kind: str) -> Layout:
+        def place(names: Sequence[str], step: int, kind: str) -> Layout:
             columns = series.columns(names)
             if mapped:
-                return map_rows(series, columns, rows, step, affine)
-            return lay_out(series, columns, rows, step, _dtype(kind), affine)
+                return map_rows(series, columns, step, affine)
+            key = (names, step, kind)
+            if key not in made:
+                made[key] = lay_out(series, columns, rows, step, _dtype(kind), affine)
+            return made[key]
 
-        self.layouts = {"features": place(spec.features or (), inputs, spec.step, dtype)}
+        self.layouts = {"features": place(spec.features or (), spec.step, dtype)}
         if spec.targets:
-            self.layouts["targets"] = place(spec.targets, ahead, spec.horizon_step, "float32")
+            self.layouts["targets"] = place(spec.targets, spec.horizon_step, "float32")
         if spec.known:
-            self.layouts["known"] = place(spec.known, ahead, spec.horizon_step, dtype)
+            self.layouts["known"] = place(spec.known, spec.horizon_step, dtype)
         if weights is not None:
             row_weights = TimeSeries(_row_weights(series, weights))
             self.layouts["weights"] = lay_out(
-                row_weights, np.arange(1), ahead, spec.horizon_step, _dtype("float32"), None
+                row_weights, np.arange(1), rows, spec.horizon_step, _dtype("float32"), None
             )
         self.static = None
         if spec.static:
@@ -119,6 +121,12 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory of the arrays that are not the series' own."""
+        held = {id(layout): layout.values for layout in self.layouts.values() if layout.phase}
+        return sum(values.nbytes for values in held.values())
 
     def tables(self) -> dict[str, Any]:
         """Every array that `batch` looks things up in, by the part that reads it."""
@@ -142,16 +150,14 @@ class Batches:
         """
         start = self.order.starts(number, key, tables["order"], ops)
         group = ops.searchsorted(tables["group"]["ends"], start)
-        read = {
-            name: layout.read(
-                start,
-                self.spec.length if name == "features" else self.spec.horizon,
-                group,
-                tables[name],
-                ops,
-            )
-            for name, layout in self.layouts.items()
-        }
+        read = {}
+        for name, layout in self.layouts.items():
+            past = name == "features"
+            row = start if past else start + self.spec.first_target
+            length = self.spec.length if past else self.spec.horizon
+            if layout.phase == 0:
+                row = row + self.base
+            read[name] = layout.read(row, length, group, tables[name], ops)
         if self.masks:
             for name in {"features", "known"} & read.keys():
                 read[name] = ops.fill(read[name])
@@ -320,22 +326,6 @@ def _row_weights(series: TimeSeries, weights: Any) -> np.ndarray:
             f"weights= must be finite and not negative, received {row_weights[row]} in row {row}."
         )
     return row_weights
-
-
-def check_file(values: np.ndarray) -> None:
-    """Refuse a map whose file has become shorter: to read it would end the process."""
-    if not isinstance(values, np.memmap) or values.filename is None:
-        return
-    base = values
-    while isinstance(base.base, np.memmap):
-        base = base.base
-    needed = base.offset + base.nbytes
-    size = Path(values.filename).stat().st_size
-    if size < needed:
-        raise ValueError(
-            f"{values.filename} has been cut to {size:,} bytes since it was mapped, "
-            f"expected {needed:,}. Write it again, and map it again."
-        )
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:

@@ -36,8 +36,9 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
             it was missing (a missing target still drops its window), `"error"` refuses them.
         weights: one weight for each row, or a function from times to them; the weight of a window
             is the mean weight of its target rows.
-        balance: show each group equally often; the windows of smaller groups come up more than
-            once in an epoch, those of larger ones in turn from epoch to epoch.
+        balance: show each group equally often in an epoch of about as many windows: those of a
+            smaller group come up several times, of those of a larger group an evenly spread part,
+            another one in each epoch.
         stateful_batches: row `k` of a batch continues row `k` of the batch before, for stateful
             layers; reset their states between epochs. `stride` must be the lookback.
         shard: `(count, index)`: one of `count` equally long shares of each epoch, disjoint and
@@ -76,7 +77,10 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     batches = Batches(series, spec, **options)
     ops = TensorOps(tf)
     with tf.device("CPU:0"):
-        tables = tf.nest.map_structure(lambda table: as_tensor(tf, table), batches.tables())
+        made: dict[int, Any] = {}
+        tables = tf.nest.map_structure(
+            lambda table: made.setdefault(id(table), as_tensor(tf, table)), batches.tables()
+        )
         keys = _epoch_keys(tf, batches.seed)
     count = len(batches)
     # One element of `keys` an epoch: each new iterator over them draws the next key.

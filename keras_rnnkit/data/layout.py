@@ -1,5 +1,6 @@
 """Layouts: where the rows of a series lie in memory, so that a window is quick to read."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,19 +46,19 @@ class Layout:
             tables["factor"] = (1 / self.scale).astype(np.float32)
         return tables
 
-    def read(self, start: Any, length: int, group: Any, tables: dict[str, Any], ops: Any) -> Any:
-        """`length` rows from each of `start` on, every `step`, `(start, length, columns)` float32.
+    def read(self, row: Any, length: int, group: Any, tables: dict[str, Any], ops: Any) -> Any:
+        """`length` rows from each of `row` on, every `step`, `(rows, length, columns)` float32.
 
         Args:
-            start: `(windows,)` rows.
-            length: rows of each.
-            group: `(windows,)` group of each, used where statistics differ by group.
+            row: `(rows,)` first row of each slice.
+            length: rows of a slice.
+            group: `(rows,)` group of each, whose statistics scale it.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
         """
         if self.phase:
-            start = (start % self.step) * self.phase + start // self.step
-        values = ops.slices(tables["values"], start, length, 1 if self.phase else self.step)
+            row = (row % self.step) * self.phase + row // self.step
+        values = ops.slices(tables["values"], row, length, 1 if self.phase else self.step)
         if self.columns is not None:
             values = ops.take_columns(values, tables["columns"])
         if self.mean is not None:
@@ -75,9 +76,7 @@ def lay_out(
     dtype: np.dtype,
     affine: tuple[np.ndarray, np.ndarray] | None,
 ) -> Layout:
-    """Lay out columns of the rows `[start, stop)` phase-major, scaled; row `start` becomes row 0.
-
-    Values that already lie as they should are not copied.
+    """Copy columns of the rows `[start, stop)` phase-major, scaled; row `start` becomes row 0.
 
     Args:
         series: the rows.
@@ -89,15 +88,7 @@ def lay_out(
     """
     start, stop = rows
     source = series.values[start:stop]
-    whole = len(columns) == source.shape[1] and bool((np.diff(columns) == 1).all())
-    if (
-        whole
-        and affine is None
-        and step == 1
-        and source.dtype == dtype
-        and source.flags.c_contiguous
-    ):
-        return Layout(source, 1)
+    whole = _is_whole(columns, source)
     step = min(step, len(source))
     phase = -(-len(source) // step)
     values = aligned_empty((step, phase, len(columns)), dtype)
@@ -106,7 +97,7 @@ def lay_out(
     edges = np.array([0, len(source)])
     if affine is not None:
         edges = np.unique(np.clip(series.bounds - start, 0, len(source)))
-    for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+    for low, high in itertools.pairwise(edges.tolist()):
         group = int(series.group_of(np.array(start + low)))
         part = source[low:high]
         for chunk in row_chunks(part):
@@ -121,17 +112,19 @@ def lay_out(
 def map_rows(
     series: TimeSeries,
     columns: np.ndarray,
-    rows: tuple[int, int],
     step: int,
     affine: tuple[np.ndarray, np.ndarray] | None,
 ) -> Layout:
-    """The rows `[start, stop)` where they are, to be narrowed and scaled batch by batch."""
-    values = series.values[rows[0] : rows[1]]
-    whole = len(columns) == values.shape[1] and bool((np.diff(columns) == 1).all())
+    """All rows where they are, to be narrowed and scaled batch by batch."""
     mean = scale = None
     if affine is not None:
         mean, scale = (of[:, columns] for of in affine)
-    return Layout(values, step, 0, None if whole else columns, mean, scale)
+    narrow = None if _is_whole(columns, series.values) else columns
+    return Layout(series.values, step, 0, narrow, mean, scale)
+
+
+def _is_whole(columns: np.ndarray, values: np.ndarray) -> bool:
+    return np.array_equal(columns, np.arange(values.shape[1]))
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

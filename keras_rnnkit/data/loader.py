@@ -5,8 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_rnnkit.data.batches import Batches, check_file
+from keras_rnnkit.data.batches import Batches
 from keras_rnnkit.data.permute import epoch_key, index_shuffle
+from keras_rnnkit.data.series import check_file
 from keras_rnnkit.data.spec import WindowSpec
 
 __all__ = ["WindowLoader"]
@@ -24,6 +25,10 @@ class WindowLoader(keras.utils.PyDataset):
         workers: threads that read ahead, as in `keras.utils.PyDataset`.
         max_queue_size: batches to read ahead with several workers.
         **options: as in `window_dataset`.
+
+    Attributes:
+        epoch: the epoch under way, from 0; Keras moves it on after each epoch, and once more after
+            it has peeked into the data to build a model.
 
     Raises:
         ValueError: as `window_dataset`.

@@ -5,6 +5,7 @@ even number of bits, at least 16, and again until it falls inside the range (cyc
 and Rogaway, 2002). The key of an epoch comes from Philox 4x32-10 (Salmon et al., 2011).
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ SIMON_Z = 0x7369F885192C0EF5
 PHILOX_M = (0xD2511F53, 0xCD9E8D57)
 PHILOX_W = (0x9E3779B9, 0xBB67AE85)
 WORD = 0xFFFFFFFF
+SMALLEST_BLOCK = 16
 
 
 def _philox(seed: int, stream: int, sample: int) -> int:
@@ -53,27 +55,51 @@ def index_shuffle(index: np.ndarray, key: int, largest: int) -> np.ndarray:
     if largest == 0:
         return np.zeros_like(index)
     bits = int(np.ceil(np.log2(largest)))
-    width = max(bits + bits % 2, 16) // 2
-    mask = np.uint64((1 << width) - 1)
-
-    def rotate(word: Any, by: int) -> Any:
-        turned = (word << np.uint64(by)) | (word >> np.uint64(width - by))
-        return turned & mask
-
-    keys: list[Any] = [np.uint64(word) & mask for word in (SHUFFLE, key & WORD, 0)]
-    for number in range(3, ROUNDS):
-        z = np.uint64(SIMON_Z >> (number - 3) & 1)
-        turned = rotate(keys[-1], width - 3) ^ rotate(keys[-1], width - 4)
-        keys.append((np.uint64(SIMON_C) & mask) ^ z ^ keys[number - 3] ^ turned)
-    result = index.astype(np.uint64)
-    outside = np.arange(len(result))
-    while outside.size:
-        value = result[outside]
-        left, right = value >> np.uint64(width) & mask, value & mask
-        for even, odd in zip(keys[::2], keys[1::2], strict=True):
-            left = left ^ (rotate(right, 1) & rotate(right, 8)) ^ rotate(right, 2) ^ even
-            right = right ^ (rotate(left, 1) & rotate(left, 8)) ^ rotate(left, 2) ^ odd
-        value = (left << np.uint64(width)) | right
-        result[outside] = value
-        outside = outside[value > np.uint64(largest)]
+    if bits <= SMALLEST_BLOCK:
+        return _table(key, largest)[index]
+    cipher = _Simon(key, bits + bits % 2)
+    result = cipher(index.astype(np.uint64))
+    while (outside := result > largest).any():
+        result[outside] = cipher(result[outside])
     return result.astype(np.int64)
+
+
+@lru_cache(maxsize=4)
+def _table(key: int, largest: int) -> np.ndarray:
+    """The whole permutation of a small range, where a walk may take thousands of steps."""
+    image = _Simon(key, SMALLEST_BLOCK)(np.arange(1 << SMALLEST_BLOCK, dtype=np.uint64))
+    after = image.astype(np.int64)
+    # Each round doubles the steps that a walk has gone, until all that began inside end there.
+    while (after[: largest + 1] > largest).any():
+        after = np.where(after > largest, after[after], after)
+    return after[: largest + 1]
+
+
+class _Simon:
+    """Simon's round function and key schedule on blocks of a given number of bits."""
+
+    def __init__(self, key: int, bits: int) -> None:
+        self.width = bits // 2
+        self.mask = np.uint64((1 << self.width) - 1)
+        self.keys: list[Any] = [np.uint64(word) & self.mask for word in (SHUFFLE, key & WORD, 0)]
+        for number in range(3, ROUNDS):
+            z = np.uint64(SIMON_Z >> (number - 3) & 1)
+            turned = self.rotate(self.keys[-1], -3) ^ self.rotate(self.keys[-1], -4)
+            constant = (np.uint64(SIMON_C) & self.mask) ^ z
+            self.keys.append(constant ^ self.keys[number - 3] ^ turned)
+
+    def rotate(self, word: Any, by: int) -> Any:
+        """The word turned left by so many bits."""
+        by %= self.width
+        return ((word << np.uint64(by)) | (word >> np.uint64(self.width - by))) & self.mask
+
+    def mix(self, word: Any) -> Any:
+        """Simon's round function."""
+        return (self.rotate(word, 1) & self.rotate(word, 8)) ^ self.rotate(word, 2)
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        left, right = block >> np.uint64(self.width) & self.mask, block & self.mask
+        for even, odd in zip(self.keys[::2], self.keys[1::2], strict=True):
+            left = left ^ self.mix(right) ^ even
+            right = right ^ self.mix(left) ^ odd
+        return np.asarray((left << np.uint64(self.width)) | right)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from keras_rnnkit.data.times import (
     steps_between,
 )
 
-__all__ = ["TimeSeries", "as_series"]
+__all__ = ["TimeSeries", "as_series", "check_file", "row_chunks"]
 
 CHUNK_BYTES = 1 << 24
 
@@ -92,6 +93,7 @@ class TimeSeries:
     ) -> None:
         """Read, check and order the rows; see the class."""
         values, names, time, group = _columns(values, names, time, group)
+        check_file(values)
         rows = len(values)
         if not rows:
             raise ValueError("values= holds no rows: expected at least one.")
@@ -127,12 +129,7 @@ class TimeSeries:
         self.bounds: np.ndarray = bounds
         self.target_rows = np.array([[0, rows]], dtype=np.int64)
         self._breaks = np.flatnonzero(breaks) + 1
-        empty = [name for name in names if len(self.missing_rows([name])) == rows]
-        if empty:
-            raise ValueError(
-                f"{', '.join(map(repr, empty))}: every value of the column is missing. "
-                "Leave the column out with names=."
-            )
+        self._refuse_empty_columns()
 
     def __len__(self) -> int:
         return len(self.values)
@@ -180,6 +177,18 @@ class TimeSeries:
             bad = ~np.isfinite(block).all(axis=1)
             found.append(np.flatnonzero(bad) + chunk.start)
         return np.concatenate(found)
+
+    def _refuse_empty_columns(self) -> None:
+        empty = np.ones(len(self.names), dtype=bool)
+        for chunk in row_chunks(self.values):
+            empty &= ~np.isfinite(self.values[chunk]).any(axis=0)
+            if not empty.any():
+                return
+        names = [name for name, column in zip(self.names, empty, strict=True) if column]
+        raise ValueError(
+            f"{', '.join(map(repr, names))}: every value of the column is missing. "
+            "Leave the column out with names=."
+        )
 
     def segments(self, names: Sequence[str] | None = ()) -> np.ndarray:
         """Runs of rows of one group, without a gap in time or a missing value.
@@ -250,7 +259,25 @@ class TimeSeries:
 
 def as_series(series: Any) -> TimeSeries:
     """The series itself, or one made of a plain array or DataFrame."""
-    return series if isinstance(series, TimeSeries) else TimeSeries(series)
+    series = series if isinstance(series, TimeSeries) else TimeSeries(series)
+    check_file(series.values)
+    return series
+
+
+def check_file(values: np.ndarray) -> None:
+    """Refuse a map whose file has become shorter: to read it would end the process."""
+    if not isinstance(values, np.memmap) or values.filename is None:
+        return
+    base = values
+    while isinstance(base.base, np.memmap):
+        base = base.base
+    needed = base.offset + base.nbytes
+    size = Path(values.filename).stat().st_size
+    if size < needed:
+        raise ValueError(
+            f"{values.filename} has been cut to {size:,} bytes since it was mapped, "
+            f"expected {needed:,}. Write it again, and map it again."
+        )
 
 
 def _columns(

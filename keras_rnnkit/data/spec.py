@@ -1,7 +1,7 @@
 """WindowSpec: which rows make a window. Index arithmetic alone: no data, no TensorFlow."""
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 
@@ -139,8 +139,7 @@ class WindowSpec:
         if features is None:
             features = tuple(name for name in names if name not in elsewhere)
         targets = features if self.targets is None else self.targets
-        chosen = {"features": features, "targets": targets}
-        return WindowSpec(**{f.name: chosen.get(f.name, getattr(self, f.name)) for f in FIELDS})
+        return replace(self, features=features, targets=targets)
 
     def windows(
         self,
@@ -168,9 +167,6 @@ class WindowSpec:
             starts = intersect(starts, horizon - np.array([self.first_target, self.last_target]))
         counts = -((starts[:, 0] - starts[:, 1]) // self.stride)
         return Windows(starts[:, 0], np.cumsum(counts), self.stride)
-
-
-FIELDS = tuple(field for field in fields(WindowSpec) if field.name != "_")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""to_frame: predictions back to groups, times and real units, as a DataFrame."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_rnnkit.data.batches import find_windows, resolve
+from keras_rnnkit.data.scale import Scaler
+from keras_rnnkit.data.series import TimeSeries, as_series
+from keras_rnnkit.data.spec import WindowSpec
+
+__all__ = ["to_frame"]
+
+FRAMES = ("pandas", "polars", "pyarrow")
+
+
+def to_frame(
+    predictions: Any,
+    series: Any,
+    spec: WindowSpec,
+    *,
+    scaler: Scaler | None = None,
+    targets: Sequence[str] | None = None,
+    missing: str = "drop",
+    backend: str | None = None,
+) -> Any:
+    """Predictions of every window beside the truth, with group and time, in real units.
+
+    Args:
+        predictions: what the model predicts on `window_dataset(series, spec, ...)` without
+            `shuffle`: shape `(windows, horizon, targets)`, or without the axes of length 1.
+        series: the series or part that the windows came from, unscaled.
+        spec: the windows.
+        scaler: the scaler that the dataset was given, to scale the predictions back.
+        targets: the predicted columns, where `spec.targets` is `()`.
+        missing: the policy that the dataset was given.
+        backend: `"pandas"`, `"polars"` or `"pyarrow"`. Default: the first one installed.
+
+    Returns:
+        A DataFrame with a row for each window, horizon step and target, in that order: `group`
+        (of a panel), `origin` (time of the last input row), `time` (of the target), `step` (1 to
+        `horizon`), `target`, `prediction`, `truth` (NaN where the series has none). Without
+        times, `origin` and `time` count rows.
+
+    Raises:
+        ValueError: the number of predictions is not that of the windows.
+        ImportError: no DataFrame library is installed.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> series = rk.TimeSeries(np.arange(6.0), names=["T"])
+        >>> rk.to_frame(np.array([[3.5], [4.5]]), series, rk.WindowSpec(4), backend="pandas")
+           origin  time  step target  prediction  truth
+        0       3     4     1      T         3.5    4.0
+        1       4     5     1      T         4.5    5.0
+    """
+    series = as_series(series)
+    spec = resolve(series, spec)
+    names = tuple(spec.targets or targets or ())
+    if not names:
+        raise ValueError("targets= must name the predicted columns, since spec.targets is ().")
+    columns = series.columns(names, what="targets")
+    starts = find_windows(series, spec, missing).starts()
+    shape = (len(starts), spec.horizon, len(names))
+    values = np.asarray(predictions)
+    if values.ndim == 0 or len(values) != len(starts) or values.size != np.prod(shape):
+        raise ValueError(
+            f"predictions= must have shape {shape} (windows, horizon, targets), received "
+            f"{values.shape}. Predict every window once, in order: a dataset of the same series "
+            "and spec without shuffle=, shard=, balance= or drop_remainder=."
+        )
+    values = values.reshape(shape)
+    origin = starts + spec.last_input
+    group = series.group_of(origin)
+    if scaler is not None:
+        labels = [series.groups[position] for position in group] if scaler.by_group else None
+        values = scaler.inverse_transform(
+            values, names if len(names) > 1 else names[0], groups=labels
+        )
+    ahead = spec.delay + np.arange(spec.horizon) * spec.horizon_step
+    rows = origin[:, np.newaxis] + ahead
+    inside = rows < series.bounds[1:][group][:, np.newaxis]
+    truth = np.full(shape, np.nan)
+    truth[inside] = series.values[rows[inside]][:, columns]
+
+    def long(entries: np.ndarray) -> np.ndarray:
+        """One entry for each row of the frame, from one that lacks trailing axes."""
+        entries = entries.reshape(entries.shape + (1,) * (3 - entries.ndim))
+        return np.broadcast_to(entries, shape).reshape(-1)
+
+    data: dict[str, np.ndarray] = {}
+    if series.groups != (None,):
+        data["group"] = long(np.array(series.groups)[group])
+    data["origin"] = long(origin if series.time is None else series.time[origin])
+    data["time"] = long(_times(series, origin, rows, ahead, inside))
+    data["step"] = long(np.broadcast_to(np.arange(1, spec.horizon + 1), shape[:2]))
+    data["target"] = np.broadcast_to(np.array(names), shape).reshape(-1)
+    data["prediction"] = values.reshape(-1)
+    data["truth"] = truth.reshape(-1)
+    return _native(data, backend)
+
+
+def _times(
+    series: TimeSeries, origin: np.ndarray, rows: np.ndarray, ahead: np.ndarray, inside: np.ndarray
+) -> np.ndarray:
+    """Times of the target rows; behind the last row of a group, counted on from the origin."""
+    if series.time is None:
+        return rows
+    times = np.empty(rows.shape, dtype=series.time.dtype)
+    times[inside] = series.time[rows[inside]]
+    if not inside.all():
+        if series.freq is None or isinstance(series.freq, str):
+            raise ValueError("the targets lie behind the last row, and the series states no freq=.")
+        step = series.freq
+        start = series.time[origin]
+        if isinstance(step, np.timedelta64) and np.datetime_data(step.dtype)[0] in "MY":
+            unit = np.datetime_data(step.dtype)[0]
+            calendar = start.astype(f"datetime64[{unit}]")
+            within = start - calendar
+            later = (calendar[:, np.newaxis] + ahead * step).astype(start.dtype)
+            later = later + within[:, np.newaxis]
+        else:
+            later = start[:, np.newaxis] + ahead * step
+        times[~inside] = later[~inside]
+    return times
+
+
+def _native(data: dict[str, np.ndarray], backend: str | None) -> Any:
+    import narwhals.stable.v2 as nw
+
+    if backend is None:
+        installed = [name for name in FRAMES if importlib.util.find_spec(name)]
+        if not installed:
+            raise ImportError("to_frame makes a DataFrame: pip install pandas (or polars).")
+        backend = installed[0]
+    elif backend not in FRAMES:
+        raise ValueError(f"backend= must be one of {', '.join(FRAMES)}, received {backend!r}.")
+    return nw.from_dict(data, backend=backend).to_native()  # type: ignore[arg-type]

@@ -1,0 +1,213 @@
+"""describe: how many windows a series gives, which are dropped and why, as a table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from keras_rnnkit.data.batches import Batches, find_windows, resolve
+from keras_rnnkit.data.series import TimeSeries, as_series
+from keras_rnnkit.data.spec import WindowSpec
+from keras_rnnkit.data.split import Split, check_split
+
+__all__ = ["PartReport", "WindowReport", "describe"]
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What one part of a series gives.
+
+    Attributes:
+        rows: of the series.
+        possible: starts at which a window fits into its group.
+        across_gap: of these, starts whose window would cross a gap in time.
+        missing: starts whose window would hold a missing value.
+        other_part: starts whose targets lie in another part.
+        between_strides: starts passed over by `stride`.
+        windows: what is left.
+        input_rows: rows that are an input of some window.
+        target_rows: rows that are a target of some window.
+        batches: of an epoch.
+        bytes_held: by the dataset, besides the series itself.
+        groups: of the series.
+        groups_without_window: of these, with no window.
+        missing_by_column: rows that lack a value, by column that the windows use.
+    """
+
+    rows: int
+    possible: int
+    across_gap: int
+    missing: int
+    other_part: int
+    between_strides: int
+    windows: int
+    input_rows: int
+    target_rows: int
+    batches: int
+    bytes_held: int
+    groups: int
+    groups_without_window: int
+    missing_by_column: dict[str, int]
+
+
+@dataclass(frozen=True)
+class WindowReport:
+    """The report of `describe`; prints as a table.
+
+    Attributes:
+        parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
+        split_check: what the check of the split says; empty for a series.
+    """
+
+    parts: dict[str, PartReport]
+    split_check: str
+
+    def __str__(self) -> str:
+        rows = [["", *self.parts]]
+        lines = (
+            ("rows", "rows"),
+            ("possible starts", "possible"),
+            ("- across a gap in time", "across_gap"),
+            ("- over a missing value", "missing"),
+            ("- targets in another part", "other_part"),
+            ("- between strides", "between_strides"),
+            ("windows", "windows"),
+            ("rows used as inputs", "input_rows"),
+            ("rows used as targets", "target_rows"),
+            ("batches an epoch", "batches"),
+            ("memory held (MB)", "bytes_held"),
+            ("groups", "groups"),
+            ("groups without a window", "groups_without_window"),
+        )
+        for label, name in lines:
+            values = [getattr(part, name) for part in self.parts.values()]
+            if name in ("across_gap", "missing", "other_part", "between_strides"):
+                if not any(values):
+                    continue
+            elif name.startswith("groups") and all(
+                part.groups == 1 for part in self.parts.values()
+            ):
+                continue
+            shown = [f"{v / 1e6:,.1f}" if name == "bytes_held" else f"{v:,}" for v in values]
+            rows.append([label, *shown])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        text = [
+            "  ".join(
+                cell.rjust(width) if position else cell.ljust(width)
+                for position, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lacking = next(iter(self.parts.values())).missing_by_column
+        if lacking:
+            text.append("missing: " + ", ".join(f"{k} {v:,}" for k, v in lacking.items()))
+        if self.split_check:
+            text.append(f"split: {self.split_check}")
+        return "\n".join(text)
+
+    __repr__ = __str__
+
+
+def describe(
+    series: Any, spec: WindowSpec, *, batch_size: int = 32, **options: Any
+) -> WindowReport:
+    """How many windows a series or split gives, which are dropped and why.
+
+    Args:
+        series: a `TimeSeries`, array or DataFrame, or the `Split` of one: then its check is
+            called too.
+        spec: the windows.
+        batch_size: as in `window_dataset`.
+        **options: as in `window_dataset`.
+
+    Returns:
+        A `WindowReport`, which prints as a table.
+
+    Raises:
+        ValueError: as `window_dataset`, but for a series without any window; or the split leaks.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> parts = rk.split(np.arange(100.0), train=0.7, val=0.3)
+        >>> rk.describe(parts, rk.WindowSpec(10), batch_size=16)
+                                   train  val
+        rows                         100  100
+        possible starts               90   90
+        - targets in another part     30   60
+        windows                       60   30
+        rows used as inputs           69   39
+        rows used as targets          60   30
+        batches an epoch               4    2
+        memory held (MB)             0.0  0.0
+        split: no row is a target of two parts
+    """
+    check = ""
+    if isinstance(series, Split):
+        check_split(series, scaler=options.get("scaler"))
+        check = "no row is a target of two parts"
+        if options.get("scaler") is not None:
+            check += ", the scaler was fitted on the training part alone"
+        parts: Mapping[str, Any] = {k: v for k, v in series._asdict().items() if v is not None}
+    else:
+        parts = {"all": series}
+    return WindowReport(
+        {name: _part(as_series(part), spec, batch_size, options) for name, part in parts.items()},
+        check,
+    )
+
+
+def _part(
+    series: TimeSeries, spec: WindowSpec, batch_size: int, options: dict[str, Any]
+) -> PartReport:
+    spec = resolve(series, spec)
+    missing = options.get("missing", "drop")
+    windows = find_windows(series, spec, missing)
+    every = replace(spec, stride=1)
+    everywhere = series.only_targets(np.array([[0, len(series)]]))
+    in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
+    possible = len(every.windows(in_groups, everywhere.target_rows))
+    unbroken = len(every.windows(series.segments(), everywhere.target_rows))
+    whole = len(find_windows(everywhere, every, missing))
+    here = len(find_windows(series, every, missing))
+    starts = np.zeros(len(series), dtype=bool)
+    starts[windows.starts()] = True
+    used = dict.fromkeys((*(spec.features or ()), *(spec.targets or ()), *spec.known, *spec.static))
+    lacking = {name: len(series.missing_rows([name])) for name in used}
+    batches = bytes_held = 0
+    if len(windows):
+        made = Batches(series, spec, batch_size=batch_size, **options)
+        batches, bytes_held = len(made), made.bytes_held
+    groups = np.unique(series.group_of(windows.first))
+    return PartReport(
+        rows=len(series),
+        possible=possible,
+        across_gap=possible - unbroken,
+        missing=unbroken - whole,
+        other_part=whole - here,
+        between_strides=here - len(windows),
+        windows=len(windows),
+        input_rows=_covered(starts, 0, spec.length, spec.step),
+        target_rows=_covered(starts, spec.first_target, spec.horizon, spec.horizon_step)
+        if spec.has_horizon
+        else 0,
+        batches=batches,
+        bytes_held=bytes_held,
+        groups=len(series.groups),
+        groups_without_window=len(series.groups) - len(groups),
+        missing_by_column={name: number for name, number in lacking.items() if number},
+    )
+
+
+def _covered(starts: np.ndarray, first: int, length: int, step: int) -> int:
+    """Rows `start + first + k * step` for `k < length` of any start, each counted once."""
+    covered = np.zeros_like(starts)
+    covered[first:] = starts[: len(starts) - first]
+    reached = 1
+    while reached < length:
+        # What is covered once covers twice as far when it is moved on by as much.
+        move = min(reached, length - reached)
+        covered[move * step :] |= covered[: len(covered) - move * step].copy()
+        reached += move
+    return int(covered.sum())

@@ -1,0 +1,98 @@
+"""WindowLoader on every backend: the order of tf.data without TensorFlow, and training with it."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_rnnkit as rk
+from keras_rnnkit.data.permute import epoch_key, index_shuffle
+
+pytestmark = pytest.mark.backends
+
+
+def test_keys_and_order_are_those_of_tensorflow():
+    """Computed once with `tf.raw_ops.RandomDatasetV2` and `tf.raw_ops.RandomIndexShuffle`."""
+    keys = [epoch_key(12345678901, epoch) for epoch in range(4)]
+    assert keys == [2903761495, 3153525531, 4226675673, 2490167921]
+    tf = pytest.importorskip("tensorflow")
+    for largest in (1, 5, 1000, 65534, 65535, 65537, 2**20 - 1, 2**20 + 5, 2**31, 2**40):
+        index = np.unique(np.linspace(0, largest, 50).astype(np.int64))
+        with tf.device("CPU:0"):
+            theirs = tf.raw_ops.RandomIndexShuffle(
+                index=index,
+                seed=tf.constant([0x1DEA, keys[0], 0], tf.int64),
+                max_index=tf.constant(largest, tf.int64),
+                rounds=4,
+            )
+        assert np.array_equal(index_shuffle(index, keys[0], largest), theirs.numpy()), largest
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3, 100, 65_536, 65_537, 65_538, 70_000])
+def test_every_epoch_is_a_permutation(windows):
+    loader = rk.WindowLoader(
+        np.arange(windows, dtype=np.float32),
+        rk.WindowSpec(1, targets=()),
+        batch_size=4096,
+        shuffle=True,
+        seed=1,
+    )
+    orders = []
+    for _ in range(2):
+        orders.append(np.concatenate([loader[i][:, 0, 0] for i in range(len(loader))]))
+        assert np.array_equal(np.sort(orders[-1]), np.arange(windows))
+        loader.on_epoch_end()
+    if windows >= 100:
+        assert not np.array_equal(*orders)
+
+
+def test_a_model_trains_on_it_and_each_epoch_is_reshuffled():
+    series = rk.TimeSeries(np.sin(np.arange(300) / 5), names=["x"])
+    loader = rk.WindowLoader(
+        series, rk.WindowSpec(16), batch_size=32, shuffle=True, seed=0, workers=2
+    )
+    inputs = keras.Input((16, 1))
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.GRU(4)(inputs)))
+    model.compile("adam", "mse")
+    before = loader[0][0].copy()
+    history = model.fit(loader, epochs=3, shuffle=False, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    assert loader.epoch >= 3
+    assert not np.array_equal(loader[0][0], before)
+    ordered = rk.WindowLoader(series, rk.WindowSpec(16), batch_size=32)
+    assert model.predict(ordered, verbose=0).shape == (284, 1)
+
+
+def test_it_serves_every_role():
+    values = np.column_stack([np.arange(40.0), np.arange(40.0) % 7, np.full(40, 2.0)])
+    series = rk.TimeSeries(values, names=["load", "weekday", "size"])
+    spec = rk.WindowSpec(4, horizon=3, targets=["load"], known=["weekday"], static=["size"])
+    loader = rk.WindowLoader(series, spec, batch_size=8, weights=np.ones(40), return_index=True)
+    inputs, targets, weights, index = loader[0]
+    assert {name: part.shape for name, part in inputs.items()} == {
+        "past": (8, 4, 1),
+        "known": (8, 3, 1),
+        "static": (8, 1),
+    }
+    assert all(part.dtype == np.float32 for part in inputs.values())
+    assert np.array_equal(targets[:, :, 0], values[index["target_rows"], 0])
+    assert weights.tolist() == [1.0] * 8
+    with pytest.raises(IndexError, match="batch 5 of 5"):
+        loader[5]
+    with pytest.raises(IndexError):
+        loader[-1]
+
+
+def test_it_refuses_what_the_dataset_refuses():
+    with pytest.raises(ValueError, match="the longest series has 9"):
+        rk.WindowLoader(np.arange(9.0), rk.WindowSpec(10), batch_size=2)
+
+
+def test_a_file_cut_while_mapped_is_refused_at_the_next_batch(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.zeros((100_000, 4), dtype=np.float32))
+    loader = rk.WindowLoader(np.load(path, mmap_mode="r"), rk.WindowSpec(4), batch_size=8)
+    assert loader[0][0].shape == (8, 4, 4)
+    with path.open("r+b") as file:
+        file.truncate(8192)
+    with pytest.raises(ValueError, match="has been cut to 8,192 bytes"):
+        loader[len(loader) - 1]
