@@ -119,6 +119,9 @@ class Batches:
         if spec.static:
             self.static = _static(series, spec.static, affine)
 
+        scaled_late = any(layout.mean is not None for layout in self.layouts.values())
+        self.needs_group = return_index or scaled_late or self.static is not None
+
     def __len__(self) -> int:
         return len(self.order)
 
@@ -149,7 +152,9 @@ class Batches:
             ops: the operations; see `Order.starts`.
         """
         start = self.order.starts(number, key, tables["order"], ops)
-        group = ops.searchsorted(tables["group"]["ends"], start)
+        group = None
+        if self.needs_group:
+            group = ops.searchsorted(tables["group"]["ends"], start)
         read = {}
         for name, layout in self.layouts.items():
             past = name == "features"

@@ -1,0 +1,292 @@
+"""Windows a second: window_dataset and WindowLoader beside their peers, in one run.
+
+    python tests/benchmarks/windows.py            # the table of docs/benchmarks/windows.md
+    python tests/benchmarks/windows.py --quick    # a tenth of it
+
+Every peer shows the same windows: 420,451 x 14 float32, lookback 1440, step 6 (240 rows), target
+144 rows ahead, batches of 128, shuffled. Peers take turns; a row gives the median of the turns.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_rnnkit as rk
+
+ROWS, COLUMNS = 420_451, 14
+LOOKBACK, STEP, DELAY, BATCH = 1440, 6, 144, 128
+LENGTH = LOOKBACK // STEP
+SPEC = rk.WindowSpec(LOOKBACK, step=STEP, delay=DELAY, targets=["1"])
+OPTIONS = {"batch_size": BATCH, "shuffle": True, "seed": 1}
+
+
+def make_rows(rows=ROWS, columns=COLUMNS):
+    return np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+
+
+def seconds_a_window(batches, count):
+    """Seconds a window over `count` batches, after one to warm up."""
+    iterator = iter(batches)
+    next(iterator)
+    windows, start = 0, time.perf_counter()
+    for _ in range(count):
+        windows += len(next(iterator)[0])
+    return (time.perf_counter() - start) / windows
+
+
+def generator(data):
+    """The generator of Chollet's book, as readers copy it."""
+    first, last = LOOKBACK, len(data) - DELAY - 1
+    random = np.random.default_rng(0)
+    while True:
+        rows = random.integers(first, last, size=BATCH)
+        samples = np.zeros((BATCH, LENGTH, data.shape[-1]), np.float32)
+        targets = np.zeros(BATCH, np.float32)
+        for position, row in enumerate(rows):
+            indices = range(row - LOOKBACK, row, STEP)
+            samples[position] = data[indices]
+            targets[position] = data[row + DELAY][1]
+        yield samples, targets
+
+
+def from_generator(data):
+    signature = (
+        tf.TensorSpec((BATCH, LENGTH, COLUMNS), tf.float32),
+        tf.TensorSpec((BATCH,), tf.float32),
+    )
+    return tf.data.Dataset.from_generator(lambda: generator(data), output_signature=signature)
+
+
+def keras_dataset(data):
+    reach = (LENGTH - 1) * STEP + DELAY
+    return keras.utils.timeseries_dataset_from_array(
+        data[:-DELAY],
+        data[reach:, 1],
+        sequence_length=LENGTH,
+        sampling_rate=STEP,
+        batch_size=BATCH,
+        shuffle=True,
+        seed=1,
+    )
+
+
+def copying(data):
+    """A pipeline that copies one batch of this size and does nothing else."""
+    batch = tf.constant(data[: BATCH * LENGTH].reshape(BATCH, LENGTH, COLUMNS))
+    targets = tf.zeros((BATCH, 1, 1))
+
+    def copy(_):
+        return tf.raw_ops.DeepCopy(x=batch), tf.raw_ops.DeepCopy(x=targets)
+
+    return (
+        tf.data.Dataset.range(100_000)
+        .map(copy, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def loader_batches(data):
+    loader = rk.WindowLoader(data, SPEC, **OPTIONS)
+    return (loader[number] for number in range(len(loader)))
+
+
+def throughput(turns, scale):
+    data = make_rows()
+    peers = {
+        "window_dataset": (rk.window_dataset(data, SPEC, **OPTIONS), 1200),
+        "copy of one batch, tf.data": (copying(data), 1200),
+        "timeseries_dataset_from_array": (keras_dataset(data), 150),
+        "Python generator, from_generator": (from_generator(data), 150),
+        "WindowLoader": (None, 600),
+        "Python generator, alone": (None, 150),
+    }
+    times = {name: [] for name in peers}
+    for _ in range(turns):
+        for name, (dataset, count) in peers.items():
+            if name == "WindowLoader":
+                dataset = loader_batches(data)
+            elif name == "Python generator, alone":
+                dataset = generator(data)
+            times[name].append(seconds_a_window(dataset, max(10, int(count * scale))))
+    return {name: median(taken) * 1e6 for name, taken in times.items()}
+
+
+def lengths(scale):
+    """Microseconds a window at several lengths, and with twenty times the rows."""
+    table = {}
+    for rows in (ROWS, 8_400_000):
+        data = make_rows(rows, COLUMNS)
+        for length in (1, 24, 240, 1440):
+            spec = rk.WindowSpec(length, delay=DELAY, targets=["1"])
+            dataset = rk.window_dataset(data, spec, **OPTIONS)
+            count = max(20, int(scale * 200_000 / (length + 100)))
+            count = min(count, len(dataset) - 2)
+            table[f"{rows:,}", length] = seconds_a_window(dataset, count) * 1e6
+    return table
+
+
+def waiting(scale):
+    """Seconds a step of `fit` on one cached batch, and on the dataset."""
+    data = make_rows()
+    steps = max(20, int(120 * scale))
+    dataset = rk.window_dataset(data, SPEC, **OPTIONS).take(steps)
+    batch = next(iter(dataset))
+    cached = tf.data.Dataset.from_tensors(batch).repeat(steps)
+    inputs = keras.Input((LENGTH, COLUMNS))
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.GRU(32)(inputs)))
+    model.compile("adam", "mae")
+    model.fit(cached.take(5), shuffle=False, verbose=0)
+    taken = {"cached": [], "dataset": []}
+    for _ in range(5):
+        for name, source in (("cached", cached), ("dataset", dataset)):
+            start = time.perf_counter()
+            model.fit(source, shuffle=False, verbose=0)
+            taken[name].append((time.perf_counter() - start) / steps)
+    return {name: median(each) for name, each in taken.items()}
+
+
+def peak_bytes():
+    """Largest memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def private_bytes():
+    """Memory of this process that no file backs."""
+    for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def memory(kind, folder):
+    """First batch and memory above the data, in a fresh process."""
+    path = Path(folder) / "rows.npy"
+    data = make_rows() if kind == "array" else np.load(path, mmap_mode="r")
+    warm = np.zeros((300, 2), np.float32)
+    next(iter(rk.window_dataset(warm, rk.WindowSpec(4), batch_size=8)))
+    before = private_bytes()
+    start = time.perf_counter()
+    dataset = rk.window_dataset(data, SPEC, **OPTIONS)
+    iterator = iter(dataset)
+    next(iterator)
+    first = time.perf_counter() - start
+    for _ in range(300):
+        next(iterator)
+    held = private_bytes() - before
+    return {"first_batch": first, "above": held / data.nbytes, "bytes": data.nbytes}
+
+
+def limited(folder, limit_mb):
+    """Every window of a file ten times larger than the memory that the process may take."""
+    data = np.load(Path(folder) / "large.npy", mmap_mode="r")
+    warm = np.zeros((300, 2), np.float32)
+    next(iter(rk.window_dataset(warm, rk.WindowSpec(4), batch_size=8)))
+    # Memory that no file backs, from here on: what the data may cost.
+    current = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        if line.startswith("VmData:")
+    )
+    limit = current + limit_mb * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    try:
+        np.ones(2 * limit_mb * 2**20, np.uint8)
+        refused = False
+    except MemoryError:
+        refused = True
+    dataset = rk.window_dataset(data, SPEC, **OPTIONS)
+    start, windows = time.perf_counter(), 0
+    for inputs, _ in dataset.take(2000):
+        windows += len(inputs)
+    taken = (time.perf_counter() - start) / windows
+    return {"ratio": data.nbytes / (limit_mb * 2**20), "refused": refused, "us": taken * 1e6}
+
+
+def in_process(*arguments):
+    run = subprocess.run(
+        [sys.executable, __file__, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        sys.exit(f"{' '.join(map(str, arguments))} failed:\n{run.stderr[-3000:]}")
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the windows")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--memory", choices=("array", "map"), help=argparse.SUPPRESS)
+    parser.add_argument("--limited", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        print(json.dumps(memory(options.memory, options.folder)))
+        return
+    if options.limited:
+        print(json.dumps(limited(options.folder, options.limited)))
+        return
+    scale = 0.1 if options.quick else 1.0
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}, TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    )
+    print(
+        f"{ROWS:,} x {COLUMNS} float32, lookback {LOOKBACK}, step {STEP}, delay {DELAY}, "
+        f"batch {BATCH}, shuffled; medians of {options.turns} turns\n"
+    )
+    speed = throughput(options.turns, scale)
+    ours, loader = speed["window_dataset"], speed["WindowLoader"]
+    print(f"{'':34}{'us/window':>10}{'windows/s':>12}{'window_dataset':>16}{'WindowLoader':>14}")
+    for name, taken in speed.items():
+        ratios = f"{taken / ours:15.2f}x{taken / loader:13.2f}x"
+        print(f"{name:34}{taken:10.2f}{1e6 / taken:12,.0f}{ratios}")
+    print("\nus/window by length (step 1) and rows")
+    table = lengths(scale)
+    for (rows, length), taken in table.items():
+        print(f"{rows:>12} rows, n = {length:5}: {taken:8.2f}")
+    step = waiting(scale)
+    wait = 1 - step["cached"] / step["dataset"]
+    print(
+        f"\nfit, GRU(32): {step['dataset'] * 1e3:.1f} ms a step on the dataset, "
+        f"{step['cached'] * 1e3:.1f} ms on one cached batch: {wait:.1%} waiting for data"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "rows.npy", make_rows())
+        for kind in ("array", "map"):
+            held = in_process("--memory", kind, "--folder", folder)
+            print(
+                f"{kind}: first batch after {held['first_batch']:.2f} s, memory above the data "
+                f"{held['above']:.2f}x of {held['bytes'] / 1e6:.0f} MB"
+            )
+        large = np.lib.format.open_memmap(
+            Path(folder) / "large.npy", "w+", np.float32, (12_000_000, COLUMNS)
+        )
+        for start in range(0, len(large), 1_000_000):
+            large[start : start + 1_000_000] = make_rows(1_000_000)
+        del large
+        run = in_process("--limited", 64, "--folder", folder)
+        print(
+            f"larger than memory: a file {run['ratio']:.1f}x the 64 MB that may be taken "
+            f"(more is {'refused' if run['refused'] else 'NOT REFUSED'}): {run['us']:.1f} us/window"
+        )
+
+
+if __name__ == "__main__":
+    main()
