@@ -12,6 +12,7 @@ from keras_rnnkit.data import (
     split,
     window_dataset,
 )
+from keras_rnnkit.datasets import jena_climate, synthetic_weather
 
 __version__ = "0.1.0"
 
@@ -22,8 +23,10 @@ __all__ = [
     "WindowLoader",
     "WindowSpec",
     "check_split",
+    "jena_climate",
     "read_csv",
     "rolling_splits",
     "split",
+    "synthetic_weather",
     "window_dataset",
 ]
