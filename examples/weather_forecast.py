@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 import keras_rnnkit as rk
@@ -21,6 +21,7 @@ import keras_rnnkit as rk
 UNITS = {"d": np.timedelta64(1, "D"), "h": np.timedelta64(1, "h"), "min": np.timedelta64(1, "m")}
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 TRUTH, FORECAST, BASELINE = "black", "#D55E00", "#56B4E9"
+rcParams["date.converter"] = "concise"
 
 
 def parse_arguments():
@@ -85,6 +86,7 @@ def count_rows(name, duration, freq):
 
 
 def choose_windows(arguments, series, train):
+    series.columns([arguments.target], what="--target")
     step, lookback, ahead = (
         count_rows(name, getattr(arguments, name), series.freq)
         for name in ("step", "lookback", "ahead")
@@ -143,7 +145,7 @@ def train_model(model, train, val, spec, scaler, arguments):
 def predict(model, part, spec, scaler):
     """The forecast of every window of a part in the units of the file, `(windows,)`."""
     windows = rk.window_dataset(part, spec, batch_size=1024, scaler=scaler)
-    forecast = model.predict(windows.map(lambda inputs, _: inputs), verbose=0)
+    forecast = model.predict(windows, verbose=0)
     return scaler.inverse_transform(forecast[:, 0], spec.targets[0])
 
 
@@ -154,8 +156,8 @@ def find_rows(part, spec):
     return (np.concatenate(column) for column in zip(*rows, strict=True))
 
 
-def hours_back(series, spec):
-    """Rows from the last known row back to the target's hour of the day; None without one."""
+def rows_to_same_hour(series, spec):
+    """Rows from the last input row back to the target's hour of the day; None without one."""
     if (
         not isinstance(series.freq, np.timedelta64)
         or np.datetime_data(series.freq.dtype)[0] in "MY"
@@ -169,14 +171,14 @@ def hours_back(series, spec):
 def compare(model, series, parts, spec, scaler):
     """The truth and each forecast of each part: `{part: {name: (windows,)}}`."""
     column = series[spec.targets[0]]
-    back = hours_back(series, spec)
+    back = rows_to_same_hour(series, spec)
     results = {}
     for name, part in parts.items():
         last, ahead = find_rows(part, spec)
         results[name] = {"time": series.time[ahead], "truth": column[ahead]}
         results[name]["persistence"] = column[last]
         if back is not None:
-            results[name]["yesterday, same hour"] = column[last - back]
+            results[name]["same hour, last day"] = column[last - back]
         results[name]["GRU"] = predict(model, part, spec, scaler)
     return results
 
@@ -189,7 +191,7 @@ def print_table(results, unit, same_hour_is_last):
         print(f"{name:<22}" + "".join(f"{error:9.3f}" for error in errors))
     print(f"{'windows':<22}" + "".join(f"{len(part['truth']):9,}" for part in results.values()))
     if same_hour_is_last:
-        print("The last value is yesterday's of the same hour, so the two baselines coincide.")
+        print("The last value is itself one of the same hour, so the two baselines coincide.")
 
 
 def draw_loss(history, scale, persistence, unit, path):
@@ -206,16 +208,13 @@ def draw_loss(history, scale, persistence, unit, path):
 
 
 def draw_forecast(test, target, ahead, source, path):
-    shown = test["time"] >= test["time"][-1] - np.timedelta64(14, "D")
+    shown = slice(-336, None)  # two weeks of hours
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
     time = test["time"][shown]
     axes.plot(time, test["truth"][shown], color=TRUTH, lw=1.2, label="truth")
     axes.plot(time, test["persistence"][shown], color=BASELINE, ls=":", label="persistence")
     axes.plot(time, test["GRU"][shown], color=FORECAST, lw=1.8, label=f"GRU, {ahead} ahead")
-    locator = AutoDateLocator()
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set(ylabel=target, title=f"{target}: the end of the test part ({source})")
     axes.legend(ncols=3)
     figure.savefig(path, dpi=110)
@@ -248,7 +247,7 @@ def main():
     results = compare(model, series, parts, spec, scaler)
     in_brackets = re.search(r"\((.+)\)$", arguments.target)
     unit = in_brackets[1] if in_brackets else f"units of {arguments.target}"
-    print_table(results, unit, hours_back(series, spec) == 0)
+    print_table(results, unit, rows_to_same_hour(series, spec) == 0)
 
     scale = scaler.scale[0, scaler.columns.index(arguments.target)]
     persistence = np.abs(results["val"]["persistence"] - results["val"]["truth"]).mean()

@@ -22,7 +22,7 @@ def test_weather_forecast_runs_and_leaves_its_results(tmp_path):
     table = run.stdout[run.stdout.index("MAE in degC") :].splitlines()
     errors = {line[:22].strip(): [float(cell) for cell in line.split()[-3:]] for line in table[1:4]}
     assert table[0].split()[-3:] == ["train", "val", "test"]
-    assert errors["persistence"] == errors["yesterday, same hour"]
+    assert errors["persistence"] == errors["same hour, last day"]
     assert "the two baselines coincide" in run.stdout
     assert all(0 < error < 10 for error in errors["GRU"])
     assert "Saved and reloaded: the same forecasts" in run.stdout
