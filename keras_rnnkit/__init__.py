@@ -14,6 +14,10 @@ from keras_rnnkit.data import (
     to_frame,
     window_dataset,
 )
+from keras_rnnkit.datasets import (
+    jena_climate,
+    synthetic_weather,
+)
 
 __version__ = "0.1.0"
 
@@ -25,9 +29,11 @@ __all__ = [
     "WindowSpec",
     "check_split",
     "describe",
+    "jena_climate",
     "read_csv",
     "rolling_splits",
     "split",
+    "synthetic_weather",
     "to_frame",
     "window_dataset",
 ]

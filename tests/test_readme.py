@@ -1,0 +1,26 @@
+"""What the README and the quickstart show runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+# Keras itself raises it on TensorFlow where it saves a model.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for number, block in enumerate(blocks, 1):
+        exec(compile(block, f"{page}, block {number}", "exec"), namespace)
+    assert namespace["model"].built
+    if page == "docs/quickstart.md":
+        assert namespace["forecast"].shape == (1, 1)
+        assert -40 < namespace["forecast"].item() < 40
+        assert str(namespace["series"]) in text
