@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from keras_rnnkit.data.order import Order
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import Windows, WindowSpec
+from keras_rnnkit.data.times import format_duration
 
 __all__ = ["Batches", "find_windows", "resolve"]
 
@@ -94,22 +96,25 @@ class Batches:
         mapped = isinstance(series.values, np.memmap)
         # Rows are counted from the first start, but in a map, which cannot be cut there.
         rows = (base, last + spec.reach)
-        made: dict[Any, Layout] = {}
+        features = tuple(spec.features or ())
 
         def place(names: Sequence[str], step: int, kind: str) -> Layout:
             columns = series.columns(names)
             if mapped:
-                return map_rows(series, columns, step, affine)
-            key = (names, step, kind)
-            if key not in made:
-                made[key] = lay_out(series, columns, rows, step, _dtype(kind), affine)
-            return made[key]
+                return map_rows(series, columns, affine)
+            if self.layouts and kind == dtype and set(names) <= set(features):
+                # The rows are there already; a few are read whole rather than kept twice.
+                chosen = np.array([features.index(name) for name in names])
+                whole = names == features
+                return replace(self.layouts["features"], columns=None if whole else chosen)
+            return lay_out(series, columns, rows, step, _dtype(kind), affine)
 
-        self.layouts = {"features": place(spec.features or (), spec.step, dtype)}
+        self.layouts: dict[str, Layout] = {}
+        self.layouts["features"] = place(features, spec.step, dtype)
         if spec.targets:
-            self.layouts["targets"] = place(spec.targets, spec.horizon_step, "float32")
+            self.layouts["targets"] = place(tuple(spec.targets), spec.horizon_step, "float32")
         if spec.known:
-            self.layouts["known"] = place(spec.known, spec.horizon_step, dtype)
+            self.layouts["known"] = place(tuple(spec.known), spec.horizon_step, dtype)
         if weights is not None:
             row_weights = TimeSeries(_row_weights(series, weights))
             self.layouts["weights"] = lay_out(
@@ -128,7 +133,9 @@ class Batches:
     @property
     def bytes_held(self) -> int:
         """Memory of the arrays that are not the series' own."""
-        held = {id(layout): layout.values for layout in self.layouts.values() if layout.phase}
+        held = {
+            id(layout.values): layout.values for layout in self.layouts.values() if layout.phase
+        }
         return sum(values.nbytes for values in held.values())
 
     def tables(self) -> dict[str, Any]:
@@ -160,9 +167,10 @@ class Batches:
             past = name == "features"
             row = start if past else start + self.spec.first_target
             length = self.spec.length if past else self.spec.horizon
+            spacing = self.spec.step if past else self.spec.horizon_step
             if layout.phase == 0:
                 row = row + self.base
-            read[name] = layout.read(row, length, group, tables[name], ops)
+            read[name] = layout.read(row, length, spacing, group, tables[name], ops)
         if self.masks:
             for name in {"features", "known"} & read.keys():
                 read[name] = ops.fill(read[name])
@@ -249,7 +257,9 @@ def _why_none(series: TimeSeries, spec: WindowSpec, missing: str) -> str:
     if not len(plain):
         gaps = len(series.segments()) - len(series.groups)
         where = "segment" if gaps or len(series.groups) > 1 else "series"
-        cut = f" ({gaps:,} gaps in time, a row every {series.freq})" if gaps else ""
+        cut = (
+            f" ({gaps:,} gaps in time, a row every {format_duration(series.freq)})" if gaps else ""
+        )
         return f"{needs}, and the longest {where} has {longest:,}{cut}. Shorten the window."
     if not len(find_windows(series.only_targets(np.array([[0, len(series)]])), spec, missing)):
         runs = series.segments(tuple({*(spec.features or ()), *(spec.targets or ()), *spec.known}))

@@ -19,7 +19,8 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     Every epoch shows every window once (or as `balance` and `shard` say). With `shuffle=True` each
     epoch is a new permutation of all windows, the same for the same seed. Shapes are static but
     for the batch axis, which is too with `drop_remainder=True`; the cardinality is known; an
-    iterator that is restored from a checkpoint continues exactly.
+    iterator that is restored from a checkpoint continues exactly. Pass `shuffle=False` to
+    `model.fit`, which else warns that it leaves the order to the dataset.
 
     Args:
         series: a `TimeSeries` (or a part from `split`), array or DataFrame.
@@ -100,12 +101,14 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
 
     dataset = (
         places.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(2)
         .apply(tf.data.experimental.assert_cardinality(count))
     )
     settings = tf.data.Options()
     # A checkpoint then holds the place in the epoch, not the batches in flight.
     settings.experimental_symbolic_checkpoint = True
+    # The graph optimiser would copy the rows, and finds nothing to fuse in three stages.
+    settings.experimental_optimization.apply_default_optimizations = False
     # Each worker of a distribution strategy would else cut the batches, which `shard` is for.
     settings.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(settings)

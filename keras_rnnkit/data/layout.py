@@ -24,7 +24,7 @@ class Layout:
 
     Attributes:
         values: `(positions, columns)`.
-        step: rows from one row of a window to the next.
+        step: rows from one row to the one beside it.
         phase: positions of each phase; 0 in row order.
         columns: columns to take of each row read; None for all.
         mean: `(groups, columns)` to subtract of each row read; None for nothing.
@@ -46,19 +46,26 @@ class Layout:
             tables["factor"] = (1 / self.scale).astype(np.float32)
         return tables
 
-    def read(self, row: Any, length: int, group: Any, tables: dict[str, Any], ops: Any) -> Any:
-        """`length` rows from each of `row` on, every `step`, `(rows, length, columns)` float32.
+    def read(
+        self, row: Any, length: int, spacing: int, group: Any, tables: dict[str, Any], ops: Any
+    ) -> Any:
+        """`length` rows from each of `row` on, `(rows, length, columns)` float32.
 
         Args:
-            row: `(rows,)` first row of each slice.
-            length: rows of a slice.
+            row: `(rows,)` first row of each.
+            length: rows to read from there on.
+            spacing: rows from one row read to the next.
             group: `(rows,)` group of each, whose statistics scale it.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
         """
-        if self.phase:
-            row = (row % self.step) * self.phase + row // self.step
-        values = ops.slices(tables["values"], row, length, 1 if self.phase else self.step)
+        if not self.phase:
+            values = ops.slices(tables["values"], row, length, spacing)
+        elif spacing == self.step or length == 1:
+            values = ops.slices(tables["values"], self._position(row), length, 1)
+        else:
+            rows = self._position(ops.grid(row, length, spacing))
+            values = ops.take(tables["values"], rows)
         if self.columns is not None:
             values = ops.take_columns(values, tables["columns"])
         if self.mean is not None:
@@ -66,6 +73,9 @@ class Layout:
             values = values - ops.cast_like(ops.take(tables["mean"], group)[:, None], values)
             values = ops.cast(values, "float32") * ops.take(tables["factor"], group)[:, None]
         return ops.cast(values, "float32")
+
+    def _position(self, row: Any) -> Any:
+        return (row % self.step) * self.phase + row // self.step
 
 
 def lay_out(
@@ -112,7 +122,6 @@ def lay_out(
 def map_rows(
     series: TimeSeries,
     columns: np.ndarray,
-    step: int,
     affine: tuple[np.ndarray, np.ndarray] | None,
 ) -> Layout:
     """All rows where they are, to be narrowed and scaled batch by batch."""
@@ -120,7 +129,7 @@ def map_rows(
     if affine is not None:
         mean, scale = (of[:, columns] for of in affine)
     narrow = None if _is_whole(columns, series.values) else columns
-    return Layout(series.values, step, 0, narrow, mean, scale)
+    return Layout(series.values, 1, 0, narrow, mean, scale)
 
 
 def _is_whole(columns: np.ndarray, values: np.ndarray) -> bool:
