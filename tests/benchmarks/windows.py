@@ -276,14 +276,14 @@ def main():
                 f"{held['above']:.2f}x of {held['bytes'] / 1e6:.0f} MB"
             )
         large = np.lib.format.open_memmap(
-            Path(folder) / "large.npy", "w+", np.float32, (12_000_000, COLUMNS)
+            Path(folder) / "large.npy", "w+", np.float32, (24_000_000, COLUMNS)
         )
         for start in range(0, len(large), 1_000_000):
             large[start : start + 1_000_000] = make_rows(1_000_000)
         del large
-        run = in_process("--limited", 64, "--folder", folder)
+        run = in_process("--limited", 128, "--folder", folder)
         print(
-            f"larger than memory: a file {run['ratio']:.1f}x the 64 MB that may be taken "
+            f"larger than memory: a file {run['ratio']:.1f}x the 128 MB that may be taken "
             f"(more is {'refused' if run['refused'] else 'NOT REFUSED'}): {run['us']:.1f} us/window"
         )
 
