@@ -128,22 +128,21 @@ def measure_reading(folder, options):
             if name in slow and turn >= options.slow_repeat:
                 continue
             file = folder / f"glove.100d.{suffix}"
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             try:
                 results[name] = peer(file, wanted, options.dim)
             except ImportError as error:
                 print(f"{name}: left out, {error}")
                 continue
-            seconds[name].append(time.perf_counter() - start)
-    print(f"{'':30}{'median s':>10}{'least s':>10}{'runs':>6}{'against ours':>14}{'matrix':>12}")
-    middle = {name: statistics.median(times) for name, times in seconds.items() if times}
+            seconds[name].append((time.process_time() - start[1], time.perf_counter() - start[0]))
+    print(f"{'':30}{'CPU s':>8}{'wall s':>8}{'runs':>6}{'CPU against ours':>18}{'matrix':>12}")
     expected = results["classic dict loop"].tobytes()
-    for name, value in middle.items():
+    middle = {name: np.median(times, axis=0) for name, times in seconds.items() if times}
+    for name, (cpu, wall) in middle.items():
         matrix = results[name]
         same = "-" if matrix is None else "same bits" if matrix.tobytes() == expected else "DIFFERS"
-        ratio = value / middle["load_vectors"]
-        least, runs = min(seconds[name]), len(seconds[name])
-        print(f"{name:30}{value:10.3f}{least:10.3f}{runs:6d}{ratio:13.2f}x{same:>12}")
+        ratio = cpu / middle["load_vectors"][0]
+        print(f"{name:30}{cpu:8.3f}{wall:8.3f}{len(seconds[name]):6d}{ratio:17.3f}x{same:>12}")
 
     tracemalloc.start()
     matrix = ours(path, wanted, options.dim)
