@@ -1,0 +1,405 @@
+"""An embedding layer that fills itself from a vector file when it is built."""
+
+import functools
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_rnnkit.embedding.coverage import Coverage
+from keras_rnnkit.embedding.vectors import Vectors, load_vectors
+from keras_rnnkit.embedding.vocabulary import NamedVocabulary, Vocabulary, read_vocabulary
+
+_OPTIONS: dict[str, Any] = dict(load_vectors.__kwdefaults__ or {})
+_OWNED = ("input_dim", "output_dim", "embeddings_initializer", "weights", "input_length")
+_VOCABULARY_FILE = "vocabulary.json"
+_COVERAGE_FILE = "coverage.json"
+
+
+class _Held(str):
+    """A name in a config that still holds what it names, until the config turns into JSON.
+
+    So a copy made in this process (`clone_model`, `from_config`) reads the same words again, while
+    a saved config stays small.
+    """
+
+    value: Any
+
+    def __new__(cls, name: str, value: Any) -> "_Held":
+        held = super().__new__(cls, name)
+        held.value = value
+        return held
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Held, (str(self), self.value)
+
+
+def _held(value: Any) -> Any:
+    """What a config says of an argument: itself where it is short, else a name."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return _Held(f"{getattr(value, '__name__', type(value).__name__)} in memory", value)
+
+
+def _released(value: Any) -> Any:
+    return value.value if isinstance(value, _Held) else value
+
+
+@keras.saving.register_keras_serializable(package="keras_rnnkit")
+class GloVeEmbedding(keras.layers.Embedding):
+    r"""`keras.layers.Embedding` whose rows come from a file of word vectors.
+
+    Row $i$ is the vector of word $i$ (Pennington, Socher and Manning, *GloVe: Global Vectors for
+    Word Representation*, 2014), and $y_{bt} = E_{x_{bt}}$. The file is read when the layer is
+    built, by :func:`load_vectors`, whose options this layer takes: `dim`, `oov`, `seed`,
+    `fallbacks`, `normalize`, `counts`, `warn_below`, `strict`, `cache` and the rest.
+
+    A padding row is zero and stays zero, whatever is trained.
+
+    A saved model reloads without the file: `.keras` brings the rows, the vocabulary and the
+    coverage; `.weights.h5` the rows. The config holds neither rows nor words. `clone_model` and
+    `from_config` in the same process read the file again; in another process `from_config` alone
+    needs the words (`{**config, "vocabulary": words}`), unless `vocabulary` was a path. A layer
+    that came from a saved config has NaN rows until its weights are loaded, so that leaving them
+    out shows at once.
+
+    Args:
+        file: What :func:`load_vectors` reads. None reads nothing: give `dim`, and load weights.
+        vocabulary: What :func:`load_vectors` takes; it decides the number of rows.
+        freeze_found: Whether only the rows without a vector are trained. Those rows are then a
+            variable of their own, so that no optimizer (weight decay, momentum) can move the rest.
+        trainable: Whether the rows are trained. None means False, or True with `freeze_found` or
+            `lora_rank`.
+        mask_zero: Whether index 0 is masked. None masks it where row 0 is padding.
+        **options: Those of :func:`load_vectors`, and those of `keras.layers.Embedding`
+            (`embeddings_regularizer`, `embeddings_constraint`, `lora_rank`, `dtype`, `name`, ...).
+
+    Attributes:
+        coverage: The :class:`Coverage` of the vocabulary; None before the layer is built, and
+            where only weights were loaded.
+
+    Input shape:
+        Any, integers: rows of the vocabulary. Usually `(batch, time)`.
+
+    Output shape:
+        The input's, and `dim`: `(batch, time, dim)`, of the layer's compute dtype.
+
+    Raises:
+        TypeError: An option belongs to this layer's own work (`weights`, `input_dim`, ...).
+        ValueError: `mask_zero` where row 0 is a word; `freeze_found` with LoRA; and, when the
+            layer is built, whatever :func:`load_vectors` raises.
+
+    Example:
+        >>> import keras_rnnkit as rk
+        >>> import pathlib, tempfile, keras, numpy as np
+        >>> file = pathlib.Path(tempfile.mkdtemp(), "glove.txt")
+        >>> _ = file.write_text("the 0.5 -1\ncat 0.25 2\n")
+        >>> layer = rk.GloVeEmbedding(file, ["", "[UNK]", "the", "cat"])
+        >>> model = keras.Sequential([layer, keras.layers.LSTM(3)])
+        >>> model(np.array([[2, 3, 0]])).shape[-1]
+        3
+        >>> print(keras.ops.convert_to_numpy(layer(np.array([3, 0]))))
+        [[0.25 2.  ]
+         [0.   0.  ]]
+        >>> layer.coverage
+        Coverage(2 of 2 words (100.0 %); exact 2, lower 0, digits 0; 0 missing)
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        vocabulary: Any,
+        *,
+        freeze_found: bool = False,
+        trainable: bool | None = None,
+        mask_zero: bool | None = None,
+        **options: Any,
+    ) -> None:
+        if owned := [name for name in _OWNED if name in options]:
+            raise TypeError(
+                f"GloVeEmbedding does not take `{owned[0]}`: rows and columns come from "
+                "`vocabulary` and `file`, rows without a vector from `oov`. Leave it out."
+            )
+        reading = {name: options.pop(name, default) for name, default in _OPTIONS.items()}
+        if file is None and reading["dim"] is None:
+            raise ValueError("`file` is None, so `dim` must say how wide the rows are.")
+        lora = options.get("lora_rank") is not None
+        if freeze_found and lora:
+            raise ValueError(
+                "`freeze_found` and `lora_rank` exclude each other: LoRA changes every row. Choose "
+                "one."
+            )
+        names = {name: reading.pop(name) for name in ("num_words", "oov_token")}
+        if not isinstance(vocabulary, NamedVocabulary):
+            vocabulary = read_vocabulary(vocabulary, **names)
+        if mask_zero and not vocabulary.padding:
+            raise ValueError(
+                "`mask_zero` is True, but row 0 of `vocabulary` is a word, not padding. Begin the "
+                "vocabulary with '', or pass mask_zero=False."
+            )
+        if trainable is None:
+            trainable = bool(freeze_found or lora)
+        super().__init__(
+            input_dim=vocabulary.rows,
+            output_dim=1,
+            mask_zero=vocabulary.padding if mask_zero is None else mask_zero,
+            trainable=trainable,
+            **options,
+        )
+        self.output_dim = reading["dim"]
+        self.freeze_found = bool(freeze_found)
+        self.coverage: Coverage | None = None
+        self._read = functools.partial(load_vectors, file, vocabulary, **reading)
+        self._free_rows: int | None = None
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The word of each row; special rows by what the source calls them."""
+        return self._read.args[1].known().words
+
+    def build(self, input_shape: Any = None) -> None:
+        """Read the file and make the rows; `input_shape` does not matter."""
+        if self.built:
+            return
+        if self._read.args[0] is None:
+            self._build_rows(None)
+        else:
+            self._build_rows(self._read())
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """How many rows are trained apart, which a reload must know before it has weights."""
+        return {"input_shape": None, "free_rows": self._free_rows} if self.built else None
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Make the rows of a saved layer, to be filled by its weights; the file is not read."""
+        if isinstance(self._read.args[1], Vocabulary):
+            # The words are at hand, so this is a copy made in memory: no weights will follow.
+            self.build()
+        else:
+            self._free_rows = config.get("free_rows")
+            self._build_rows(None)
+
+    def _build_rows(self, vectors: Vectors | None) -> None:
+        vocabulary = self._read.args[1]
+        if vectors is None:
+            rows = np.full((1, self.output_dim), np.nan, np.float32)
+            free = np.arange(vocabulary.padding, vocabulary.rows)[: self._free_rows]
+        else:
+            if self.quantization_mode:
+                raise ValueError(
+                    f"Layer '{self.name}' is quantized: its rows come from saved weights, not from "
+                    "`file`. Clone the model first and quantize the clone, or save and load it."
+                )
+            rows = vectors.matrix
+            self.output_dim = rows.shape[1]
+            self.coverage = vectors.coverage
+            free = np.flatnonzero(~vectors.found)
+            free = free[free >= vocabulary.padding]
+        if not self.freeze_found or self.quantization_mode:
+            if not self.quantization_mode:
+                self.embeddings_initializer = _initializer(rows)
+            super().build()
+            self.embeddings_initializer = keras.initializers.get("zeros")
+            return
+        self._free_rows = len(free)
+        slots = np.full(self.input_dim, -1, np.int32)
+        slots[free] = np.arange(len(free))
+        # A table is never empty, so that every backend can look something up in it.
+        own = rows[free] if vectors is not None and len(free) else rows[:1]
+        self._embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.input_dim, self.output_dim),
+            initializer=_initializer(rows),
+            trainable=False,
+        )
+        self._slots = self.add_weight(
+            name="slots",
+            shape=(self.input_dim,),
+            dtype="int32",
+            initializer=_initializer(slots),
+            trainable=False,
+        )
+        self._free = self.add_weight(
+            name="free_embeddings",
+            shape=(max(len(free), 1), self.output_dim),
+            initializer=_initializer(own),
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+        )
+        self.built = True
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the rows without a vector are a variable of their own."""
+        return self.freeze_found and self.quantization_mode is None
+
+    @property
+    def embeddings(self) -> Any:
+        """All rows, `(rows, dim)`: what a tied output multiplies with."""
+        if not (self.built and self._apart):
+            return super().embeddings
+        return self._merge(*map(ops.convert_to_tensor, (self._slots, self._embeddings)))
+
+    def _merge(self, slots: Any, rows: Any) -> Any:
+        """`rows`, with those that are trained taken from their own table."""
+        free = ops.take(self._free, ops.maximum(slots, 0), axis=0)
+        return ops.where(ops.expand_dims(slots >= 0, -1), free, rows)
+
+    def call(self, inputs: Any) -> Any:
+        """Look the rows up.
+
+        Args:
+            inputs: Integers of any shape.
+
+        Returns:
+            The rows, `(*inputs.shape, dim)`.
+        """
+        if not self._apart:
+            return self._blank_padding(inputs, super().call(inputs))
+        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
+            inputs = ops.cast(inputs, "int32")
+        slots = ops.take(self._slots, inputs, axis=0)
+        rows = self._merge(slots, ops.take(self._embeddings, inputs, axis=0))
+        return ops.cast(rows, self.compute_dtype)
+
+    def quantized_call(self, inputs: Any, **arguments: Any) -> Any:
+        """The same for a quantized layer."""
+        return self._blank_padding(inputs, super().quantized_call(inputs, **arguments))
+
+    def _blank_padding(self, inputs: Any, rows: Any) -> Any:
+        """Cut padding off, so that neither a gradient nor LoRA changes it."""
+        if not self._read.args[1].padding or not (self.trainable or self.lora_enabled):
+            return rows
+        return ops.where(ops.expand_dims(ops.equal(inputs, 0), -1), ops.zeros_like(rows), rows)
+
+    def set_weights(self, weights: Any) -> None:
+        """Set the rows, of a layer not yet built too."""
+        self.build()
+        super().set_weights(weights)
+
+    def enable_lora(self, rank: int, *args: Any, **kwargs: Any) -> None:
+        """Train a low-rank change of all rows; the layer becomes trainable, its rows do not.
+
+        Raises:
+            ValueError: The layer has `freeze_found`.
+        """
+        if self.freeze_found:
+            raise ValueError(
+                f"Layer '{self.name}' has freeze_found=True, and LoRA changes every row. Make it "
+                "without freeze_found."
+            )
+        self.trainable = True
+        super().enable_lora(rank, *args, **kwargs)
+
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        """Quantize the rows, as `keras.layers.Embedding` does; rows trained apart join the rest."""
+        if type_check and type(self) is not GloVeEmbedding:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not say how it is quantized: override `quantize`."
+            )
+        if self._apart:
+            self._embeddings.assign(self.embeddings)
+            del self._free, self._slots
+            self.freeze_found = False
+            self._free_rows = None
+        super().quantize(mode, type_check=False, config=config)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save the rows; with `freeze_found`, also which of them are trained."""
+        if not (self.built and self._apart):
+            super().save_own_variables(store)
+            return
+        store["0"] = ops.convert_to_numpy(self.embeddings)
+        store["1"] = ops.convert_to_numpy(self._slots) >= 0
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load what `save_own_variables` saved.
+
+        Raises:
+            ValueError: More rows were trained than this layer has room for.
+        """
+        if not (self.built and self._apart) or len(store.keys()) < 2:
+            super().load_own_variables(store)
+            return
+        rows, free = np.asarray(store["0"]), np.flatnonzero(np.asarray(store["1"]))
+        own = np.zeros(self._free.shape, rows.dtype)
+        if len(free) > len(own) or rows.shape != tuple(self._embeddings.shape):
+            raise ValueError(
+                f"Layer '{self.name}' was saved with rows {rows.shape}, {len(free):,} of them "
+                f"trained; it now has {tuple(self._embeddings.shape)}, {len(own):,} trained. Build "
+                "it with the same vocabulary and file, or with file=None."
+            )
+        own[: len(free)] = rows[free]
+        slots = np.full(len(rows), -1, np.int32)
+        slots[free] = np.arange(len(free))
+        self._embeddings.assign(rows)
+        self._slots.assign(slots)
+        self._free.assign(own)
+
+    def save_assets(self, folder: str) -> None:
+        """Save the words and the coverage, which the config has no room for."""
+        vocabulary = self._read.args[1]
+        if isinstance(vocabulary, Vocabulary):
+            Path(folder, _VOCABULARY_FILE).write_text(vocabulary.to_json(), encoding="utf-8")
+        if self.coverage is not None:
+            text = json.dumps(asdict(self.coverage))
+            Path(folder, _COVERAGE_FILE).write_text(text, encoding="utf-8")
+
+    def load_assets(self, folder: str) -> None:
+        """Load the words and the coverage."""
+        path = Path(folder, _VOCABULARY_FILE)
+        if path.exists():
+            words = Vocabulary.from_json(path.read_text(encoding="utf-8"))
+            self._read = functools.partial(
+                load_vectors, self._read.args[0], words, **self._read.keywords
+            )
+        path = Path(folder, _COVERAGE_FILE)
+        if path.exists():
+            told = json.loads(path.read_text(encoding="utf-8"))
+            listed = ("missing", "missing_counts", "bad_examples")
+            told.update({name: told[name] and tuple(told[name]) for name in listed})
+            self.coverage = Coverage(**told)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments; what is long (words, counts, vectors in memory) by name alone."""
+        file, vocabulary = self._read.args
+        config = super().get_config()
+        del config["output_dim"], config["embeddings_initializer"]
+        if isinstance(vocabulary, Vocabulary):
+            config["vocabulary"] = _Held(vocabulary.fingerprint, vocabulary)
+        else:
+            config["vocabulary"] = vocabulary.name
+        config["padding"] = vocabulary.padding
+        config["file"] = _held(file)
+        config["freeze_found"] = self.freeze_found
+        for name, value in self._read.keywords.items():
+            config[name] = list(value) if isinstance(value, tuple) else _held(value)
+        config["dim"] = self.output_dim
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "GloVeEmbedding":
+        """Make the layer that a config tells of; any entry may be replaced before."""
+        config = {name: _released(value) for name, value in config.items()}
+        rows, padding = config.pop("input_dim", None), config.pop("padding", False)
+        if rows and isinstance(config["vocabulary"], str):
+            config["vocabulary"] = NamedVocabulary(config["vocabulary"], rows, padding)
+        if isinstance(config.get("counts"), str):
+            config["counts"] = None
+        return super().from_config(config)
+
+
+def _initializer(values: np.ndarray) -> Any:
+    """An initializer that gives these values, spread over the shape asked for."""
+
+    def initialize(shape: Any, dtype: Any = None) -> Any:
+        return ops.convert_to_tensor(np.broadcast_to(values, shape), dtype=dtype)
+
+    return initialize

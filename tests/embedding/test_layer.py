@@ -1,0 +1,405 @@
+"""The layer: filled wherever it is built, exact under training, whole after a reload."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_rnnkit as rk
+
+# TensorFlow's variables do not know NumPy 2's `copy`; nothing here can change that.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+
+VOCABULARY = ["", "[UNK]", "the", "dgo", "cat"]
+ROWS = np.array([[0, 0], [0, 0], [0.5, -1], [0, 0], [0.25, 2]], dtype="float32")
+FREE = [1, 3]
+FOUND = [0, 2, 4]
+IDS = np.array([[2, 4, 3, 1, 0], [4, 4, 1, 0, 0]])
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "glove.txt"
+    path.write_text("the 0.5 -1\ncat 0.25 2\n")
+    return path
+
+
+def embedding(file, vocabulary=VOCABULARY, **options):
+    return rk.GloVeEmbedding(file, vocabulary, **options)
+
+
+def rows_of(layer):
+    return ops.convert_to_numpy(layer.embeddings)
+
+
+def classifier(layer):
+    return keras.Sequential(
+        [layers.Input((None,), dtype="int32"), layer, layers.LSTM(3), layers.Dense(1)]
+    )
+
+
+class Subclassed(keras.Model):
+    def __init__(self, layer):
+        super().__init__()
+        self.embedding = layer
+        self.head = layers.Dense(1)
+
+    def call(self, ids):
+        return self.head(ops.mean(self.embedding(ids), axis=1))
+
+
+def fit(model, optimizer="adam", epochs=3, ids=IDS):
+    model.compile(optimizer, "mse")
+    model.fit(np.repeat(ids, 4, axis=0), np.ones((8, 1)), epochs=epochs, batch_size=4, verbose=0)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("freeze_found", [False, True])
+def test_the_same_rows_wherever_it_is_built(file, freeze_found):
+    direct = embedding(file, freeze_found=freeze_found)
+    np.testing.assert_array_equal(ops.convert_to_numpy(direct(IDS)), ROWS[IDS])
+    np.testing.assert_array_equal(ops.convert_to_numpy(direct.compute_mask(IDS)), IDS != 0)
+
+    sequential = embedding(file, freeze_found=freeze_found)
+    keras.Sequential([sequential, layers.LSTM(3)])(IDS)
+
+    functional = embedding(file, freeze_found=freeze_found)
+    inputs = layers.Input((5,), dtype="int32")
+    outputs = functional(inputs)
+    assert outputs.shape == (None, 5, 2)
+    np.testing.assert_array_equal(keras.Model(inputs, outputs).predict(IDS, verbose=0), ROWS[IDS])
+
+    fitted = embedding(file, freeze_found=freeze_found, trainable=False)
+    fit(Subclassed(fitted))
+    for layer in (direct, sequential, functional, fitted):
+        np.testing.assert_array_equal(rows_of(layer), ROWS)
+        assert layer.coverage.words_found == 2
+        assert layer.vocabulary == tuple(VOCABULARY)
+
+
+def test_it_is_an_embedding_that_is_not_trained_by_default(file):
+    layer = embedding(file, embeddings_regularizer="l2", name="words")
+    assert isinstance(layer, layers.Embedding)
+    assert layer.name == "words"
+    assert (layer.trainable, layer.mask_zero, layer.coverage) == (False, True, None)
+    layer.build()
+    assert len(layer.weights) == 1
+    assert layer.trainable_weights == []
+    assert embedding(file, freeze_found=True).trainable
+    assert not embedding(file, freeze_found=True, trainable=False).trainable
+    assert embedding(file, lora_rank=1).trainable
+
+
+def test_mask_follows_the_vocabulary(file):
+    plain = embedding(file, ["the", "cat"])
+    assert not plain.mask_zero
+    assert ops.convert_to_numpy(plain(np.array([0])))[0].tolist() == [0.5, -1]
+    assert not embedding(file, mask_zero=False).mask_zero
+    with pytest.raises(
+        ValueError, match="`mask_zero` is True, but row 0 of `vocabulary` is a word"
+    ):
+        embedding(file, ["the", "cat"], mask_zero=True)
+
+
+def test_wrong_arguments(file):
+    for name in ("weights", "input_dim", "output_dim", "embeddings_initializer", "input_length"):
+        with pytest.raises(TypeError, match=f"does not take `{name}`"):
+            embedding(file, **{name: 3})
+    with pytest.raises(ValueError, match="`dim` must say how wide"):
+        embedding(None)
+    with pytest.raises(ValueError, match="exclude each other"):
+        embedding(file, freeze_found=True, lora_rank=2)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.txt does not exist"):
+        embedding("nowhere.txt")(IDS)
+    with pytest.raises(ValueError, match="vectors of 2 numbers; `dim` says 3"):
+        embedding(file, dim=3)(IDS)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("freeze_found", [False, True])
+def test_dtype_policies(file, dtype, freeze_found):
+    layer = embedding(file, dtype=dtype, freeze_found=freeze_found)
+    outputs = layer(IDS)
+    assert keras.backend.standardize_dtype(outputs.dtype) == layer.compute_dtype
+    # These few numbers are exact in 16 bits.
+    np.testing.assert_array_equal(ops.convert_to_numpy(ops.cast(outputs, "float32")), ROWS[IDS])
+
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.1),
+    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "adam": lambda: keras.optimizers.Adam(0.1),
+    "adamw": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1, use_ema=True),
+    "lion": lambda: keras.optimizers.Lion(0.1, weight_decay=0.1),
+    "clipped": lambda: keras.optimizers.Adam(
+        0.1, global_clipnorm=0.1, gradient_accumulation_steps=2
+    ),
+}
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
+def test_freeze_found_trains_only_the_other_rows(file, optimizer):
+    check_freezing(file, optimizer)
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"adamw", "momentum"}))
+def test_freeze_found_with_any_optimizer(file, optimizer):
+    check_freezing(file, optimizer)
+
+
+def check_freezing(file, optimizer):
+    layer = embedding(file, freeze_found=True, oov="uniform", embeddings_regularizer="l2")
+    model = classifier(layer)
+    before = rows_of(layer)
+    assert [tuple(weight.shape) for weight in layer.trainable_weights] == [(2, 2)]
+    model.trainable = False
+    model.trainable = True
+    fit(model, OPTIMIZERS[optimizer](), epochs=4)
+    after = rows_of(layer)
+    assert after[FOUND].tobytes() == before[FOUND].tobytes()
+    assert (after[FREE] != before[FREE]).all()
+    assert (np.abs(after[FREE]) < 10).all()
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(IDS)), after[IDS])
+
+
+def test_freeze_found_when_every_word_is_found(file):
+    layer = embedding(file, ["", "the", "cat"], freeze_found=True)
+    model = classifier(layer)
+    fit(model, keras.optimizers.AdamW(0.1), ids=IDS % 3)
+    np.testing.assert_array_equal(rows_of(layer), ROWS[[0, 2, 4]])
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("lora", [False, True])
+def test_padding_stays_zero(file, lora):
+    layer = embedding(file, trainable=True, lora_rank=2 if lora else None)
+    model = Subclassed(layer)  # averages over padding too, so that it gets a gradient
+    model(IDS)
+    before = ops.convert_to_numpy(layer(IDS))
+    fit(model, keras.optimizers.AdamW(0.1))
+    after = ops.convert_to_numpy(layer(IDS))
+    assert not after[IDS == 0].any()
+    assert (after[IDS != 0] != before[IDS != 0]).all()
+    assert not rows_of(layer)[0].any() or lora
+
+
+def test_lora_leaves_the_rows(file):
+    layer = embedding(file)
+    model = classifier(layer)
+    layer.enable_lora(1)
+    assert len(layer.trainable_weights) == 2
+    fit(model)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer._embeddings), ROWS)
+    assert (rows_of(layer)[[2, 4]] != ROWS[[2, 4]]).all()
+    frozen = embedding(file, freeze_found=True)
+    frozen.build()
+    with pytest.raises(ValueError, match="LoRA changes every row"):
+        frozen.enable_lora(1)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("freeze_found", [False, True])
+def test_int8(file, tmp_path, freeze_found):
+    layer = embedding(file, freeze_found=freeze_found)
+    model = classifier(layer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Layer .* does not have a `quantize` method")
+        model.quantize("int8")
+    assert layer.dtype_policy.quantization_mode == "int8"
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(IDS)), ROWS[IDS], atol=0.01)
+    model.save(tmp_path / "model.keras")
+    file.unlink()
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(loaded.layers[0](IDS)), ops.convert_to_numpy(layer(IDS))
+    )
+    file.write_text("the 0.5 -1\ncat 0.25 2\n")
+    with pytest.raises(ValueError, match="is quantized: its rows come from saved weights"):
+        keras.models.clone_model(loaded)
+
+
+def test_int4_and_subclasses(file):
+    layer = embedding(file)
+    layer.build()
+    layer.quantize("int4")
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(IDS)), ROWS[IDS], atol=0.2)
+
+    class Own(rk.GloVeEmbedding):
+        pass
+
+    own = Own(file, VOCABULARY)
+    own.build()
+    with pytest.raises(NotImplementedError, match="Own does not say how it is quantized"):
+        own.quantize("int8")
+
+
+def test_tied_output(file):
+    layer = embedding(file, freeze_found=True, oov="uniform")
+    inputs = layers.Input((5,), dtype="int32")
+
+    class Tied(layers.Layer):
+        def __init__(self, table, **arguments):
+            super().__init__(**arguments)
+            self.table = table
+
+        def call(self, hidden):
+            return ops.matmul(hidden, ops.transpose(self.table.embeddings))
+
+    model = keras.Model(inputs, Tied(layer)(layers.LSTM(2)(layer(inputs))))
+    assert model.output_shape == (None, 5)
+    before = rows_of(layer)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(IDS, np.array([3, 2]), epochs=2, verbose=0)
+    assert rows_of(layer)[FOUND].tobytes() == before[FOUND].tobytes()
+    assert (rows_of(layer)[FREE] != before[FREE]).all()
+
+
+def test_weights_may_be_set_before_and_after_building(file):
+    matrix = np.arange(10, dtype="float32").reshape(5, 2)
+    before = embedding(file)
+    before.set_weights([matrix])
+    after = embedding(file)
+    keras.Sequential([before]), keras.Sequential([after])(IDS)
+    after.set_weights([matrix])
+    for layer in (before, after):
+        np.testing.assert_array_equal(rows_of(layer), matrix)
+
+
+def test_config_is_small_and_holds_no_words(tmp_path):
+    words = ["", *(f"w{number}" for number in range(5000))]
+    layer = embedding({word: [0.5, 1.5] for word in words[1:]}, words, counts={"w1": 3})
+    layer.build()
+    text = json.dumps(keras.layers.serialize(layer))
+    assert len(text) < 2000
+    assert "w17" not in text
+
+
+@pytest.mark.backends
+def test_copies_in_this_process_read_again(file):
+    def spell(words, rng):
+        return np.full((len(words), 2), 7)
+
+    sources = [file, {"the": [0.5, -1], "cat": [0.25, 2]}]
+    for source in sources:
+        layer = embedding(source, oov=spell, counts={"the": 3}, freeze_found=True)
+        model = keras.Sequential([layer, layers.LSTM(3)])
+        model(IDS)
+        outer = keras.Sequential([layers.Input((5,), dtype="int32"), model])
+        copies = [
+            keras.models.clone_model(classifier(layer)).layers[0],
+            keras.models.clone_model(outer).layers[0].layers[0],
+            rk.GloVeEmbedding.from_config(layer.get_config()),
+            rk.GloVeEmbedding.from_config(copy.deepcopy(layer.get_config())),
+            keras.layers.deserialize(keras.layers.serialize(layer)),
+        ]
+        for other in copies:
+            other.build()
+            np.testing.assert_array_equal(rows_of(other), rows_of(layer))
+            assert other.coverage == layer.coverage
+
+
+def test_config_alone_reads_again_or_says_what_it_needs(file, tmp_path):
+    listed = tmp_path / "words.txt"
+    listed.write_text("\n".join(VOCABULARY))
+    layer = embedding(file, listed)
+    layer.build()
+    config = json.loads(json.dumps(layer.get_config()))
+    again = rk.GloVeEmbedding.from_config({**config, "vocabulary": VOCABULARY})
+    again.build()
+    np.testing.assert_array_equal(rows_of(again), ROWS)
+    with pytest.raises(ValueError, match=r"fingerprint alone(.|\n)*'vocabulary': words"):
+        rk.GloVeEmbedding.from_config(config).build()
+
+    live = layer.get_config()
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"glove\.txt does not exist\. Give another path"):
+        rk.GloVeEmbedding.from_config(live).build()
+    with pytest.raises(FileNotFoundError, match=r"glove\.txt does not exist"):
+        keras.models.clone_model(keras.Sequential([layers.Input((5,)), layer]))
+    other = tmp_path / "other.txt"
+    other.write_text("the 3 4\ncat 5 6\n")
+    moved = rk.GloVeEmbedding.from_config({**live, "file": other})
+    moved.build()
+    assert rows_of(moved)[2].tolist() == [3, 4]
+
+
+def test_rows_are_nan_until_weights_are_loaded(file, tmp_path):
+    model = classifier(embedding(file))
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = keras.models.model_from_json(model.to_json())
+    assert np.isnan(rows_of(again.layers[0])).all()
+    again.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(rows_of(again.layers[0]), ROWS)
+
+
+SCRIPT = """
+import json, sys
+import numpy as np, keras, keras_rnnkit as rk
+folder, freeze = sys.argv[1], sys.argv[2] == "True"
+model = keras.saving.load_model(folder + "/model.keras")
+layer = model.layers[0]
+assert layer.coverage.missing == ("dgo",), layer.coverage
+assert layer.vocabulary == ("", "[UNK]", "the", "dgo", "cat")
+assert layer.freeze_found == freeze
+ids = np.load(folder + "/ids.npy")
+expected = np.load(folder + "/expected.npy")
+np.testing.assert_allclose(model.predict(ids, verbose=0), expected, atol=1e-6)
+fresh = keras.Sequential([
+    keras.layers.Input((None,), dtype="int32"),
+    rk.GloVeEmbedding(None, layer.vocabulary, dim=2, freeze_found=freeze),
+    keras.layers.LSTM(3),
+    keras.layers.Dense(1),
+])
+from_json = keras.models.model_from_json(open(folder + "/model.json").read())
+for other in (fresh, from_json):
+    other.load_weights(folder + "/model.weights.h5")
+    np.testing.assert_allclose(other.predict(ids, verbose=0), expected, atol=1e-6)
+    if freeze:
+        rows = keras.ops.convert_to_numpy(other.layers[0].embeddings)
+        other.compile(keras.optimizers.AdamW(0.1), "mse")
+        other.fit(ids, np.ones((2, 1)), verbose=0)
+        moved = (keras.ops.convert_to_numpy(other.layers[0].embeddings) != rows).any(axis=1)
+        assert moved.tolist() == [False, True, False, True, False], moved
+print("reloaded")
+"""
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("freeze_found", [False, True])
+def test_reload_in_a_new_process_without_the_file(file, tmp_path, freeze_found):
+    model = classifier(embedding(file, freeze_found=freeze_found, oov="uniform"))
+    fit(model, "sgd", epochs=1)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    (tmp_path / "model.json").write_text(model.to_json())
+    np.save(tmp_path / "ids.npy", IDS)
+    np.save(tmp_path / "expected.npy", model.predict(IDS, verbose=0))
+    file.unlink()
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(freeze_found)],
+        cwd=Path(rk.__file__).parents[1],
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.splitlines()[-1:] == ["reloaded"], run.stderr
+
+
+def test_a_trained_table_that_does_not_fit_is_refused(file, tmp_path):
+    model = classifier(embedding(file, freeze_found=True))
+    model.save_weights(tmp_path / "model.weights.h5")
+    file.write_text("the 0.5 -1\ncat 0.25 2\ndgo 1 1\n")
+    other = classifier(embedding(file, freeze_found=True))
+    with pytest.raises(ValueError, match=r"2 of them trained; it now has \(5, 2\), 1 trained"):
+        other.load_weights(tmp_path / "model.weights.h5")
