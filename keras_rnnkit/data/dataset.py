@@ -78,10 +78,11 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     batches = Batches(series, spec, **options)
     ops = TensorOps(tf)
     with tf.device("CPU:0"):
-        made: dict[int, Any] = {}
-        tables = tf.nest.map_structure(
-            lambda table: made.setdefault(id(table), as_tensor(tf, table)), batches.tables()
-        )
+        arrays = batches.tables()
+        # Roles that share their rows share the tensor.
+        distinct = {id(array): array for array in tf.nest.flatten(arrays)}
+        made = {key: as_tensor(tf, array) for key, array in distinct.items()}
+        tables = tf.nest.map_structure(lambda array: made[id(array)], arrays)
         keys = _epoch_keys(tf, batches.seed)
     count = len(batches)
     # One element of `keys` an epoch: each new iterator over them draws the next key.
