@@ -226,9 +226,12 @@ class Scaler:
                 f"{keras.config.epsilon()}, the least that the layer divides by. Give the column "
                 "in a smaller unit."
             )
-        return keras.layers.Normalization(
+        layer = keras.layers.Normalization(
             axis=-1, mean=self.mean[0, at], variance=self.scale[0, at] ** 2, invert=invert
         )
+        # Built inside a training step, it would keep tensors of that step.
+        layer.build((None, len(names)))
+        return layer
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the scaler as JSON, whole or not at all."""

@@ -266,6 +266,26 @@ def test_the_scaling_rides_inside_a_saved_model(tmp_path):
     )
 
 
+@pytest.mark.backends
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_layer_trains_in_a_model_that_builds_itself():
+    series = panel()
+    scaler = rk.Scaler().fit(series)
+    model = keras.Sequential(
+        [
+            scaler.as_layer(series.names),
+            keras.layers.GRU(2),
+            keras.layers.Dense(1, kernel_initializer="zeros"),
+            scaler.as_layer("y", invert=True),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    windows = np.tile(scaler.mean.astype(np.float32), (8, 4, 1))
+    model.fit(windows, np.zeros((8, 1)), epochs=2, verbose=0)
+    predicted = model.predict(windows, verbose=0)
+    assert predicted == pytest.approx(np.full((8, 1), scaler.mean[0, 1]), rel=1e-6)
+
+
 def test_what_cannot_be_a_layer_is_refused():
     series = panel()
     with pytest.raises(ValueError, match="by_group=True cannot be a layer"):
