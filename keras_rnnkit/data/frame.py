@@ -66,7 +66,11 @@ def to_frame(
     starts = find_windows(series, spec, missing).starts()
     shape = (len(starts), spec.horizon, len(names))
     values = np.asarray(predictions)
-    if values.ndim == 0 or len(values) != len(starts) or values.size != np.prod(shape):
+    longer = [length for length in shape[1:] if length > 1]
+    if (
+        values.shape[:1] != shape[:1]
+        or [length for length in values.shape[1:] if length != 1] != longer
+    ):
         raise ValueError(
             f"predictions= must have shape {shape} (windows, horizon, targets), received "
             f"{values.shape}. Predict every window once, in order: a dataset of the same series "
@@ -82,7 +86,10 @@ def to_frame(
         )
     ahead = spec.delay + np.arange(spec.horizon) * spec.horizon_step
     rows = origin[:, np.newaxis] + ahead
-    inside = rows < series.bounds[1:][group][:, np.newaxis]
+    # Without targets a window may end at a gap, behind which the rows are not its future.
+    segments = series.segments()
+    ends = segments[np.searchsorted(segments[:, 0], origin, side="right") - 1, 1]
+    inside = rows < ends[:, np.newaxis]
     truth = np.full(shape, np.nan)
     truth[inside] = series.values[rows[inside]][:, columns]
 
@@ -106,7 +113,7 @@ def to_frame(
 def _times(
     series: TimeSeries, origin: np.ndarray, rows: np.ndarray, ahead: np.ndarray, inside: np.ndarray
 ) -> np.ndarray:
-    """Times of the target rows; behind the last row of a group, counted on from the origin."""
+    """Times of the target rows; behind the last row of a segment, counted on from the origin."""
     if series.time is None:
         return rows
     times = np.empty(rows.shape, dtype=series.time.dtype)
@@ -114,18 +121,30 @@ def _times(
     if not inside.all():
         if series.freq is None or isinstance(series.freq, str):
             raise ValueError("the targets lie behind the last row, and the series states no freq=.")
-        step = series.freq
-        start = series.time[origin]
-        if isinstance(step, np.timedelta64) and np.datetime_data(step.dtype)[0] in "MY":
-            unit = np.datetime_data(step.dtype)[0]
-            calendar = start.astype(f"datetime64[{unit}]")
-            within = start - calendar
-            later = (calendar[:, np.newaxis] + ahead * step).astype(start.dtype)
-            later = later + within[:, np.newaxis]
+        if (
+            isinstance(series.freq, np.timedelta64)
+            and np.datetime_data(series.freq.dtype)[0] in "MY"
+        ):
+            later = _months_later(series, origin, ahead * series.freq.astype("timedelta64[M]"))
         else:
-            later = start[:, np.newaxis] + ahead * step
+            later = series.time[origin][:, np.newaxis] + ahead * series.freq
         times[~inside] = later[~inside]
     return times
+
+
+def _months_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """Times a number of months after the origins, on the day of the month that the group keeps.
+
+    The latest day is the one that a group keeps: after 29 February, ends of months go on with
+    31 March.
+    """
+    days = series.time.astype("datetime64[D]")  # type: ignore[union-attr]
+    latest = np.maximum.reduceat(days - days.astype("datetime64[M]"), series.bounds[:-1])
+    later = days[origin].astype("datetime64[M]")[:, np.newaxis] + ahead
+    length = (later + 1).astype("datetime64[D]") - later.astype("datetime64[D]")
+    day = np.minimum(latest[series.group_of(origin)][:, np.newaxis], length - 1)
+    clock = series.time[origin] - days[origin]  # type: ignore[index]
+    return np.asarray(later.astype("datetime64[D]") + day + clock[:, np.newaxis])
 
 
 def _native(data: dict[str, np.ndarray], backend: str | None) -> Any:
@@ -138,4 +157,7 @@ def _native(data: dict[str, np.ndarray], backend: str | None) -> Any:
         backend = installed[0]
     elif backend not in FRAMES:
         raise ValueError(f"backend= must be one of {', '.join(FRAMES)}, received {backend!r}.")
+    for name, column in data.items():
+        if column.dtype == "datetime64[s]":  # which polars does not know
+            data[name] = column.astype("datetime64[ms]")
     return nw.from_dict(data, backend=backend).to_native()  # type: ignore[arg-type]

@@ -94,10 +94,15 @@ def read_csv(
             f"{path} is not {encoding} text ({error.reason} at byte {error.start}). "
             "Pass its encoding=, such as 'latin-1', 'gbk' or 'utf-16'."
         ) from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: {error}. Is a quote left open?") from error
     values = np.concatenate(table.values)
     times = None
     if table.time is not None:
         times = as_times(table.times, time_format=time_format, what=f"column {table.time!r}")
+    if "" in table.labels:
+        row = table.labels.index("")
+        raise ValueError(f"column {group!r}: row {row} (counted from 0) has no group.")
     labels = None if group is None else np.array(table.labels)
     if times is not None and (sort or duplicates != "error"):
         values, times, labels = _in_order(values, times, labels, sort, duplicates)
@@ -112,7 +117,7 @@ def _open(path: Path, encoding: str) -> Iterator[IO[str]]:
         raise ValueError(f"path= must be a file, received the directory {path}.")
     if not path.exists():
         raise FileNotFoundError(f"path= names no file: {path}")
-    if path.suffix == ".zip":
+    if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if not name.endswith("/")]
             if len(members) != 1:
@@ -122,7 +127,7 @@ def _open(path: Path, encoding: str) -> Iterator[IO[str]]:
                 )
             with archive.open(members[0]) as binary:
                 yield io.TextIOWrapper(binary, encoding=encoding, newline="")
-    elif path.suffix == ".gz":
+    elif path.suffix.lower() == ".gz":
         with gzip.open(path, "rt", encoding=encoding, newline="") as file:
             yield file
     else:
@@ -168,7 +173,7 @@ class _Table:
                 f"{path}: the first line must hold the column names, received {header.strip()!r}."
             )
         self.reader = csv.reader(file, delimiter=delimiter)
-        self.rows = list(islice(self.reader, CHUNK_ROWS))
+        self.rows = self._next_rows()
         if not any(self.rows):
             raise ValueError(f"{path} holds a header and no rows.")
         self.time = self._find_time() if time is None else time
@@ -193,6 +198,11 @@ class _Table:
         self.times: list[str] = []
         self.labels: list[str] = []
         self.values: list[np.ndarray] = []
+
+    def _next_rows(self) -> list[list[str]]:
+        """The next chunk of rows; one of blanks alone is as empty as one of nothing."""
+        rows = islice(self.reader, CHUNK_ROWS)
+        return [[] if len(row) == 1 and not row[0].strip() else row for row in rows]
 
     def _find_time(self) -> str | None:
         first = next(row for row in self.rows if row)
@@ -223,7 +233,7 @@ class _Table:
                 if self.group is not None:
                     self.labels.extend(map(str.strip, columns[self.header.index(self.group)]))
             self.line += len(self.rows)
-            self.rows = list(islice(self.reader, CHUNK_ROWS))
+            self.rows = self._next_rows()
 
     def _numbers(self, cells: tuple[str, ...], index: int) -> list[float]:
         if self.decimal == ".":
@@ -254,7 +264,9 @@ def _in_order(
     """The rows sorted by time, and one row of each time and group, as asked."""
     codes = np.zeros(len(times), dtype=np.int64)
     if labels is not None:
-        codes = np.unique(labels, return_inverse=True)[1]
+        # Groups keep the order in which the file brings them.
+        _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
+        codes = first[codes]
     order = np.lexsort((times, codes))
     keep = np.ones(len(times), dtype=bool)
     if duplicates != "error":

@@ -202,6 +202,8 @@ def _part(
 
 def _covered(starts: np.ndarray, first: int, length: int, step: int) -> int:
     """Rows `start + first + k * step` for `k < length` of any start, each counted once."""
+    if not starts.any():
+        return 0
     covered = np.zeros_like(starts)
     covered[first:] = starts[: len(starts) - first]
     reached = 1

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -21,7 +20,7 @@ class Scaler:
 
     `fit` reads only the rows that may be targets of the part it is given, so a part that comes
     from `split` cannot let validation rows into the statistics. Missing values are passed over. A
-    column that is constant (or nearly so, to float64) is only centred.
+    column that is constant (or nearly so, to the precision of the series) is only centred.
 
     Args:
         names: columns to scale; the others stay as they are. Default: all.
@@ -72,7 +71,8 @@ class Scaler:
         columns = series.columns(self.names)
         names = tuple(series.names[column] for column in columns)
         labels = series.groups if self.by_group else (None,)
-        count, mean, squares, peak = np.zeros((4, len(labels), len(columns)))
+        count, mean, squares = np.zeros((3, len(labels), len(columns)))
+        low, high = np.full_like(mean, np.inf), np.full_like(mean, -np.inf)
         for group, rows in _parts(series, series.target_rows):
             at = group if self.by_group else 0
             for chunk in row_chunks(rows):
@@ -87,7 +87,8 @@ class Scaler:
                 squares[at] += (spread**2).sum(axis=0) + delta**2 * count[at] * share
                 mean[at] += delta * share
                 count[at] += number
-                peak[at] = np.maximum(peak[at], np.abs(np.where(present, block, 0.0)).max(axis=0))
+                low[at] = np.minimum(low[at], np.where(present, block, np.inf).min(axis=0))
+                high[at] = np.maximum(high[at], np.where(present, block, -np.inf).max(axis=0))
         seen: np.ndarray = np.asarray(count.any(axis=1))
         lacking = np.argwhere((count == 0) & (seen | ~seen.any())[:, np.newaxis])
         if lacking.size:
@@ -98,8 +99,10 @@ class Scaler:
                 "leave it out with names=, or give more training rows."
             )
         deviation = np.sqrt(squares / np.maximum(count, 1))
-        # A spread below this is the rounding of the values themselves.
-        flat = deviation <= peak * np.finfo(series.values.dtype).eps
+        # A spread below the second is the rounding of the values themselves; that of a constant is
+        # the rounding of its mean, which grows with the rows.
+        peak = np.maximum(np.abs(low), np.abs(high))
+        flat = (low >= high) | (deviation <= peak * np.finfo(series.values.dtype).eps)
         self.columns = names
         self.groups = labels
         self.mean = np.where(count > 0, mean, np.nan)
@@ -176,7 +179,7 @@ class Scaler:
                 mean[:, position] = self.mean[:, self.columns.index(name)]
                 scale[:, position] = self.scale[:, self.columns.index(name)]
         if not self.by_group:
-            return values * scale[0] + mean[0]
+            return (values * scale[0] + mean[0]).reshape(values.shape)
         if groups is None or values.ndim == 0 or len(groups) != len(values):
             raise ValueError(
                 "groups= must hold the group of each entry of the first axis "
@@ -186,17 +189,19 @@ class Scaler:
         shape = (len(values),) + (1,) * (values.ndim - 2) + ((-1,) if values.ndim > 1 else ())
         return values * scale[at].reshape(shape) + mean[at].reshape(shape)
 
-    def as_layer(self, names: Sequence[str], *, invert: bool = False) -> Any:
+    def as_layer(self, names: str | Sequence[str], *, invert: bool = False) -> Any:
         """The scaling as a `keras.layers.Normalization`, to ride inside a model.
 
-        The model then takes and gives real units, and needs no scaler beside it.
+        The model then takes and gives real units, and needs no scaler beside it. The layer
+        computes in the model's precision, float32 as a rule.
 
         Args:
             names: the columns on the last axis of the layer's input, in their order.
             invert: scale back instead.
 
         Raises:
-            ValueError: a scaler by group, which a layer without the group cannot apply.
+            ValueError: a scaler by group, which a layer without the group cannot apply; a column
+                that varies by less than `keras.config.epsilon()`, which the layer would divide by.
         """
         import keras
 
@@ -205,13 +210,28 @@ class Scaler:
             raise ValueError(
                 "a scaler with by_group=True cannot be a layer: its input has no group."
             )
+        names = [names] if isinstance(names, str) else list(names)
         unknown = [name for name in names if name not in self.columns]
         if unknown:
             raise ValueError(f"names= holds {unknown}; the scaler knows {list(self.columns)}.")
         at = [self.columns.index(name) for name in names]
-        return keras.layers.Normalization(
+        small = [
+            name
+            for name, i in zip(names, at, strict=True)
+            if self.scale[0, i] < keras.config.epsilon()
+        ]
+        if small:
+            raise ValueError(
+                f"{', '.join(map(repr, small))}: the standard deviation is below "
+                f"{keras.config.epsilon()}, the least that the layer divides by. Give the column "
+                "in a smaller unit."
+            )
+        layer = keras.layers.Normalization(
             axis=-1, mean=self.mean[0, at], variance=self.scale[0, at] ** 2, invert=invert
         )
+        # Built inside a training step, it would keep tensors of that step.
+        layer.build((None, len(names)))
+        return layer
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the scaler as JSON, whole or not at all."""
@@ -227,13 +247,13 @@ class Scaler:
             "constant": list(self.constant),
             "fitted_rows": self.fitted_rows.tolist(),
         }
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            with temporary.open("w", encoding="utf-8") as file:
                 json.dump(content, file, indent=1)
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
     @classmethod
@@ -252,6 +272,9 @@ class Scaler:
             scaler.scale = np.array(content["scale"], dtype=np.float64)
             scaler.constant = tuple(content["constant"])
             scaler.fitted_rows = np.array(content["fitted_rows"], dtype=np.int64).reshape(-1, 2)
+            shape = (len(scaler.groups), len(scaler.columns))
+            if not shape == scaler.mean.shape == scaler.scale.shape:
+                raise ValueError(f"mean and scale must have shape {shape}")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no scaler that Scaler.save wrote: {error}.") from error
         return scaler

@@ -112,6 +112,10 @@ class TimeSeries:
             freq = parse_step(freq)
             if time is None:
                 raise ValueError("freq= needs time=: without times rows follow each other.")
+            counted = time.dtype.kind == "i"
+            if counted == isinstance(freq, np.timedelta64):
+                wanted = "a whole number, as the times are" if counted else "a duration"
+                raise ValueError(f"freq= must be {wanted}, received {freq!r}.")
         inside = np.ones(max(rows - 1, 0), dtype=bool)
         inside[bounds[1:-1] - 1] = False
         breaks = ~inside
@@ -240,11 +244,11 @@ class TimeSeries:
         else:
             gaps = len(self._breaks) - (len(self.groups) - 1)
             span = f"{_moment(self.time.min())} to {_moment(self.time.max())}"
-            step = (
-                "steps ignored"
-                if self.freq == "rows"
-                else (f"a row every {format_duration(self.freq)}, {count(gaps, 'gap')}")
-            )
+            step = "steps ignored"
+            if self.freq is None:
+                step = "one row"
+            elif self.freq != "rows":
+                step = f"a row every {format_duration(self.freq)}, {count(gaps, 'gap')}"
             lines.append(f"  time     {span}, {step}")
         lost = {name: len(self.missing_rows([name])) for name in self.names}
         lost = {name: number for name, number in lost.items() if number}
@@ -309,10 +313,11 @@ def _columns(
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if list(names).count(name) > 1})
+    texts = [str(name) for name in names]
+    twice = sorted({name for name in texts if texts.count(name) > 1})
+    if twice:
         raise ValueError(f"names= must differ, received {', '.join(map(repr, twice))} twice.")
-    return tuple(str(name) for name in names)
+    return tuple(texts)
 
 
 def _floating(values: np.ndarray) -> np.ndarray:
@@ -366,12 +371,13 @@ def _frame_columns(
             )
     if not names:
         raise ValueError("values= has no column of numbers.")
-    columns = [_floating(_no_nulls(table[name])) for name in names]
+    columns = [_floating(_no_nulls(table.get_column(name))) for name in names]
     values = np.empty((len(table), len(columns)), dtype=np.result_type(*columns))
     for position, column in enumerate(columns):
         values[:, position] = column
     time, group = (
-        table[column].to_numpy() if isinstance(column, str) else column for column in (time, group)
+        table.get_column(column).to_numpy() if isinstance(column, str) else column
+        for column in (time, group)
     )
     return values, _distinct(names), time, group
 
@@ -379,8 +385,10 @@ def _frame_columns(
 def _no_nulls(column: Any) -> np.ndarray:
     values: np.ndarray = column.to_numpy()
     if values.dtype.kind == "O":
+        lost = column.is_null().to_list()
         values = np.array(
-            [np.nan if value is None else value for value in column], dtype=np.float64
+            [np.nan if null else value for value, null in zip(column, lost, strict=True)],
+            dtype=np.float64,
         )
     return values
 
@@ -392,10 +400,15 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
     labels = np.asarray(group)
     if labels.ndim != 1:
         raise ValueError(f"group= must have one axis (rows,), received shape {labels.shape}.")
+    if labels.dtype.kind in "fO":
+        # What differs from itself is NaN or NaT; pandas's NA answers neither way.
+        lost = [
+            label is None or str(label) == "<NA>" or label != label for label in labels.tolist()
+        ]
+        if any(lost):
+            raise ValueError(f"group=: row {lost.index(True)} has no group.")
     if labels.dtype.kind == "O":
         labels = np.array([str(label) for label in labels.tolist()])
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise ValueError(f"group=: row {np.isnan(labels).argmax()} has no group (NaN).")
     distinct, first, codes = np.unique(labels, return_index=True, return_inverse=True)
     rank = np.empty(len(distinct), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(distinct))

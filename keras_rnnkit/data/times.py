@@ -1,7 +1,7 @@
 """Times: from text to datetime64, and the step at which they were taken."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,12 @@ def _from_format(text: list[str], time_format: str) -> np.ndarray:
         f = {**fields, **match.groupdict()}
         return f"{f['Y']}-{f['m']:0>2}-{f['d']:0>2}T{f['H']:0>2}:{f['M']}:{f['S']}.{f['f']:0<6}"
 
-    translated = []
+    translated: list[str] = []
     for row, value in enumerate(text):
         match = pattern.fullmatch(value)
         if match is None:
+            # A row above may hold a day that its month lacks.
+            _from_iso(translated, text)
             raise ValueError(row, value)
         translated.append(iso(match))
     return _from_iso(translated, text)
@@ -88,12 +90,16 @@ def _from_iso(values: list[str], text: list[str]) -> np.ndarray:
 
 def _from_text(text: list[str], time_format: str | None) -> np.ndarray:
     if time_format == "unix":
-        try:
-            seconds = np.array(text, dtype=np.float64)
-        except ValueError:
-            number = re.compile(r"[+-]?\d+(\.\d*)?")
-            row = _bad_row(text, number)
-            raise ValueError(row, text[row]) from None
+        seconds = np.empty(len(text))
+        for row, value in enumerate(text):
+            try:
+                seconds[row] = float(value)
+            except ValueError:
+                raise ValueError(row, value) from None
+        # What int64 cannot hold as microseconds, NaN among it, is no time.
+        wrong = ~(np.abs(seconds) < 9e12)
+        if wrong.any():
+            raise ValueError(int(wrong.argmax()), text[wrong.argmax()])
         return (seconds * 1e6).round().astype(np.int64).view("datetime64[us]")
     if time_format is not None:
         return _from_format(text, time_format)
@@ -102,6 +108,7 @@ def _from_text(text: list[str], time_format: str | None) -> np.ndarray:
     if ISO.fullmatch(text[0]):
         row = _bad_row(text, ISO)
         if row >= 0:
+            _from_iso(text[:row], text)
             raise ValueError(row, text[row])
         return _from_iso(text, text)
     return _guess(text)
@@ -112,9 +119,11 @@ def _from_format_iso_zone(text: list[str]) -> np.ndarray:
     for row, value in enumerate(text):
         try:
             moment = datetime.fromisoformat(value)
-            values.append(moment.astimezone(UTC).replace(tzinfo=None))
         except ValueError as error:
             raise ValueError(row, value) from error
+        if moment.tzinfo is None:
+            raise ValueError(row, value)
+        values.append(moment.astimezone(UTC).replace(tzinfo=None))
     return np.array(values, dtype="datetime64[us]")
 
 
@@ -156,11 +165,13 @@ def as_times(time: Any, *, time_format: str | None = None, what: str = "time") -
         raise ValueError(f"{what}= must have one axis (rows,), received shape {values.shape}.")
     if values.dtype.kind == "M":
         times = values if np.datetime_data(values.dtype)[0] in FINE else values.astype("M8[s]")
-    elif values.dtype.kind in "iu" and time_format != "unix":
+    elif values.dtype.kind in "iu" and time_format is None:
         return values.astype(np.int64)
     elif not values.size:
         return np.empty(0, "datetime64[us]")
     elif values.dtype.kind in "OSUTiuf":
+        if values.dtype.kind == "S":
+            values = values.astype(str)
         text = [value if isinstance(value, str) else str(value) for value in values.tolist()]
         try:
             times = _from_text(text, time_format)
@@ -203,17 +214,23 @@ def parse_step(step: Any) -> np.timedelta64 | int:
     if isinstance(step, str):
         match = re.fullmatch(r"\s*(\d*)\s*([A-Za-z]+)\s*", step)
         unit = UNITS.get(match[2].lower() if match else "")
-        if match is None or unit is None or match[1] == "0":
+        if match is None or unit is None or int(match[1] or 1) == 0:
             raise ValueError(
                 "freq= must be a positive number and a unit "
                 f"({', '.join(UNITS)}), such as '10min', received {step!r}."
             )
         return np.timedelta64(int(match[1] or 1), unit)  # type: ignore[call-overload]
-    if isinstance(step, (int, np.integer)) and not isinstance(step, (bool, np.timedelta64)):
+    if isinstance(step, timedelta):
+        step = np.timedelta64(step)
+    if isinstance(step, np.timedelta64):
+        number = int(step.astype(np.int64))
+    elif isinstance(step, (int, np.integer)) and not isinstance(step, bool):
         number = int(step)
     else:
-        step = np.timedelta64(step)
-        number = int(step.astype(np.int64))
+        raise ValueError(
+            "freq= must be text such as '10min', a timedelta, a whole number for integer times, "
+            f"or 'rows', received {step!r}."
+        )
     if number <= 0:
         raise ValueError(f"freq= must be positive, received {step!r}.")
     return step if isinstance(step, np.timedelta64) else number
@@ -250,10 +267,11 @@ def infer_step(times: np.ndarray, inside: np.ndarray) -> np.timedelta64 | int | 
     else:
         values, counts = np.unique(steps, return_counts=True)
         common = values[counts.argmax()]
-        if times.dtype.kind == "M" and 2 * counts.max() < steps.size:
+        if times.dtype.kind == "M" and common >= np.timedelta64(28, "D"):
+            # Months are 28 to 31 days long: the calendar then explains more steps than any length.
             for unit in "MY":
                 step = np.timedelta64(1, unit)  # type: ignore[call-overload]
-                if (steps_between(times, step)[inside]).all():
+                if steps_between(times, step)[inside].sum() > counts.max():
                     return step
     return common if times.dtype.kind == "M" else int(common)
 

@@ -1,0 +1,299 @@
+"""read_csv: what files it reads, and how it names what is wrong in one."""
+
+import csv
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_rnnkit as rk
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+WEATHER = "date,T,p\n2024-01-01,1.5,990\n2024-01-02,-2,991\n2024-01-03,3e1,993\n"
+VALUES = [[1.5, 990], [-2, 991], [30, 993]]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="rows.csv", encoding="utf-8"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+        return path
+
+    return write
+
+
+def test_a_plain_file(write):
+    series = rk.read_csv(write(WEATHER))
+    assert series.names == ("T", "p")
+    assert series.values.tolist() == VALUES
+    assert series.values.dtype == np.float64
+    assert series.time.astype("datetime64[D]").tolist() == [
+        pd.Timestamp(2024, 1, day).date() for day in (1, 2, 3)
+    ]
+    assert series.freq == np.timedelta64(1, "D")
+    assert rk.read_csv(str(write(WEATHER))).values.tolist() == VALUES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WEATHER.replace(",", ";"),
+        WEATHER.replace(",", "\t"),
+        WEATHER.replace(",", "|"),
+        WEATHER.replace("\n", "\r\n"),
+        WEATHER.removesuffix("\n"),
+        WEATHER + "\n\n",
+        "\n\n" + WEATHER.replace("\n", "\n\n"),
+        WEATHER.replace("\n", "  \n"),
+        WEATHER.replace("\n2024-01-02", "\n  \n2024-01-02"),
+        WEATHER.replace(",", " , "),
+        "".join(f"{line},\n" for line in WEATHER.splitlines()),
+        "\n".join(
+            ",".join(f'"{cell}"' for cell in line.split(",")) for line in WEATHER.splitlines()
+        ),
+        b"\xef\xbb\xbf" + WEATHER.encode(),
+    ],
+    ids=[
+        "semicolon",
+        "tab",
+        "bar",
+        "crlf",
+        "no end of line",
+        "empty last lines",
+        "empty lines",
+        "trailing blanks",
+        "line of blanks",
+        "blanks around cells",
+        "trailing commas",
+        "quotes",
+        "byte-order mark",
+    ],
+)
+def test_the_same_file_written_otherwise(write, text):
+    series = rk.read_csv(write(text))
+    assert series.names == ("T", "p")
+    assert series.values.tolist() == VALUES
+    assert series.time[2] == np.datetime64("2024-01-03")
+
+
+def test_packed_files(write, tmp_path):
+    packed = gzip.compress(WEATHER.encode())
+    for name in ("rows.csv.gz", "ROWS.CSV.GZ"):
+        assert rk.read_csv(write(packed, name)).values.tolist() == VALUES
+    for name, members in (("one.zip", ["rows.csv"]), ("Folder.ZIP", ["in/", "in/rows.csv"])):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member in members:
+                archive.writestr(member, "" if member.endswith("/") else WEATHER)
+        assert rk.read_csv(tmp_path / name).values.tolist() == VALUES
+    for members in ([], ["a.csv", "b.csv"]):
+        with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+            for member in members:
+                archive.writestr(member, WEATHER)
+        with pytest.raises(
+            ValueError, match=f"holds {len(members)} files, expected one: {', '.join(members)}"
+        ):
+            rk.read_csv(tmp_path / "two.zip")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1", "gbk"])
+def test_encodings(write, encoding):
+    text = "Größe,x\n1,2\n3,4\n" if encoding != "gbk" else "气温,x\n1,2\n3,4\n"
+    path = write(text, encoding=encoding)
+    if encoding != "utf-8":
+        with pytest.raises(ValueError, match=r"is not utf-8-sig text .* Pass its encoding="):
+            rk.read_csv(path)
+    series = rk.read_csv(path, encoding=encoding)
+    assert series.names == (text.split(",")[0], "x")
+    assert series.values.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "cell", ["", '""', "NA", "n/a", "NaN", " nan ", "null", "None", "-", "?", "."]
+)
+def test_cells_that_are_missing(write, cell):
+    series = rk.read_csv(write(f"T;p\n1;2\n{cell};4\n"))
+    assert np.array_equal(series.values, [[1, 2], [np.nan, 4]], equal_nan=True)
+    series = rk.read_csv(write(f"T;p\n1;2\n{cell};4\n"), decimal=",")
+    assert np.array_equal(series.values, [[1, 2], [np.nan, 4]], equal_nan=True)
+
+
+def test_decimal_comma(write):
+    path = write("Zeit;T;p\n01.02.2024 00:00;-1,5;1.234,5\n01.02.2024 01:00;2;1.013\n")
+    series = rk.read_csv(path, decimal=",")
+    assert series.values.tolist() == [[-1.5, 1234.5], [2, 1013]]
+    assert series.time[1] == np.datetime64("2024-02-01T01:00")
+    with pytest.raises(ValueError, match=r"line 2, column 'T': expected a number, received '-1,5'"):
+        rk.read_csv(path)
+
+
+def test_columns_and_times_that_are_asked_for(write):
+    path = write("a,day,b,clock\n1,2024-01-01,2,0\n3,2024-01-02,4,3600\n")
+    assert rk.read_csv(path).names == ("a", "b", "clock")
+    assert rk.read_csv(path, names=["b", "a"]).values.tolist() == [[2, 1], [4, 3]]
+    by_clock = rk.read_csv(path, time="clock", time_format="unix", names=["a"])
+    assert by_clock.time[1] == np.datetime64("1970-01-01T01:00")
+    assert rk.read_csv(path, freq="12h").segments().tolist() == [[0, 1], [1, 2]]
+    lost = rk.read_csv(path, missing={"b": 4}).values
+    assert np.array_equal(lost, [[1, 2, 0], [3, np.nan, 3600]], equal_nan=True)
+    assert rk.read_csv(write("a,b\n1,2\n3,4\n")).time is None
+
+
+def test_a_column_of_times_that_is_not_the_only_one_may_be_ambiguous(write):
+    path = write("day,T\n01/02/2024,1\n02/02/2024,2\n")
+    with pytest.raises(ValueError, match=r"column 'day': .* pass time_format="):
+        rk.read_csv(path)
+    times = rk.read_csv(path, time_format="%d/%m/%Y").time
+    assert times[1] == np.datetime64("2024-02-02")
+    with pytest.raises(ValueError, match=r"column 'day': .* received 'soon' in row 1"):
+        rk.read_csv(write("day,T\n2024-01-01,1\nsoon,2\n"))
+
+
+PANEL = "g,t,x\nb,2024-01-02,1\na,2024-01-01,2\nb,2024-01-01,3\na,2024-01-01,4\nb,2024-01-02,5\n"
+
+
+def test_sorting_and_duplicates(write):
+    path = write(PANEL)
+    with pytest.raises(ValueError, match=r"time= must increase: row 1 .* lies before"):
+        rk.read_csv(path, group="g")
+    with pytest.raises(ValueError, match=r"has the time of the row above it"):
+        rk.read_csv(path, group="g", sort=True)
+    for duplicates, expected in (("first", [3, 1, 2]), ("last", [3, 5, 4])):
+        series = rk.read_csv(path, group="g", sort=True, duplicates=duplicates)
+        assert series.groups == ("b", "a")
+        assert series.values.ravel().tolist() == expected
+        assert series.bounds.tolist() == [0, 2, 3]
+    with pytest.raises(ValueError, match=r"lies before the row above it"):
+        rk.read_csv(path, group="g", duplicates="first")
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("ba"), st.integers(1, 9)), min_size=1, max_size=20),
+    keep=st.sampled_from(["first", "last"]),
+)
+def test_sorted_rows_equal_a_dict(rows, keep, tmp_path):
+    path = tmp_path / "rows.csv"
+    lines = [f"{g},2024-01-{day:02},{value}" for value, (g, day) in enumerate(rows)]
+    path.write_text("\n".join(["g,t,x", *lines]))
+    kept = {}
+    for value, place in enumerate(rows):
+        if keep == "last" or place not in kept:
+            kept[place] = value
+    groups = list(dict.fromkeys(g for g, _ in rows))
+    expected = [kept[place] for place in sorted(kept, key=lambda p: (groups.index(p[0]), p[1]))]
+    series = rk.read_csv(path, group="g", sort=True, duplicates=keep)
+    assert series.values.ravel().tolist() == expected
+    assert series.groups == tuple(groups)
+
+
+@settings(max_examples=40)
+@given(
+    values=st.lists(
+        st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2),
+        min_size=1,
+        max_size=8,
+    ),
+    delimiter=st.sampled_from(",;\t|"),
+)
+def test_every_float_comes_back_exactly(values, delimiter, tmp_path):
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+    writer.writerows([["a b", 'c"d'], *([repr(x) for x in row] for row in values)])
+    path = tmp_path / "rows.csv"
+    path.write_text(text.getvalue())
+    series = rk.read_csv(path)
+    assert series.names == ("a b", 'c"d')
+    assert series.values.tolist() == values
+
+
+def test_text_among_numbers_is_named_by_line_and_column(write):
+    clock = [(row // 3600, row // 60 % 60, row % 60) for row in range(10_800)]
+    lines = ["t,a,b", *(f"2024-01-01 {h:02}:{m:02}:{s:02},{s},{m}" for h, m, s in clock)]
+    whole = rk.read_csv(write("\n".join(lines)))
+    assert len(whole) == 10_800
+    assert (whole["b"] == np.arange(10_800) // 60 % 60).all()
+    for line, offset in ((3, 0), (9_000, 0), (10_000, 2)):
+        broken = lines.copy()
+        broken[line - 1] = broken[line - 1].rsplit(",", 1)[0] + ",soon"
+        # Empty lines count as lines of the file.
+        broken[1:1] = [""] * offset
+        with pytest.raises(
+            ValueError,
+            match=f"rows.csv, line {line + offset}, column 'b': expected a number, received 'soon'",
+        ):
+            rk.read_csv(write("\n".join(broken)))
+    ragged = lines.copy()
+    ragged[8_999] += ",7"
+    with pytest.raises(
+        ValueError, match=r"line 9000: expected 3 cells as in the header, received 4. Correct"
+    ):
+        rk.read_csv(write("\n".join(ragged)))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "rows.csv is empty: expected a header line and rows"),
+        ("\n \n", {}, "is empty"),
+        ("T,p\n", {}, "holds a header and no rows"),
+        ("T,p\n\n\n", {}, "holds a header and no rows"),
+        ("T,p\n   \n", {}, "holds a header and no rows"),
+        ("1.5,990\n2,991\n", {}, "the first line must hold the column names, received '1.5,990'"),
+        ("T,p\n1,2\n3\n", {}, "line 3: expected 2 cells as in the header, received 1"),
+        ("T,p\n1,2\nx,4\n", {}, "line 3, column 'T': expected a number, received 'x'"),
+        ("T,p\n1,2\n\n3,0x4\n", {}, "line 4, column 'p': expected a number, received '0x4'"),
+        ("\nT,p\n1,2\nx,4\n", {}, "line 4, column 'T'"),
+        ('T,p\n1,2\n"3,4\n', {}, "line 3"),
+        ('T,p\n1,2\n"' + "3,4\n" * 40_000, {}, r"rows.csv: field larger .* a quote left open"),
+        ("T,T\n1,2\n", {}, "has two columns 'T': rename one"),
+        ("T,p\n1,2\n", {"names": ["x"]}, "no column 'x'. Its columns are: 'T', 'p'"),
+        ("T,p\n1,2\n", {"time": "when"}, "no column 'when'"),
+        ("T,p\n1,2\n", {"group": "site"}, "no column 'site'"),
+        ("T,p\n1,2\n", {"names": "T"}, "names= must be a list of column names, received 'T'"),
+        ("day\n2024-01-01\n", {}, "no column of numbers besides day"),
+        ("T,p\n1,\n2,\n", {}, "'p': every value of the column is missing. Leave"),
+        ("g,x\na,1\n,2\n", {"group": "g"}, "column 'g': row 1 .counted from 0. has no group"),
+        ("T,p\n1,2\n", {"duplicates": "mean"}, "duplicates= must be 'error', 'first' or 'last'"),
+        ("T,p\n1,2\n", {"decimal": ";"}, "decimal= must be '.' or ',', received ';'"),
+        ("a;b\n1;2\n", {"delimiter": ","}, "column 'a;b': expected a number, received '1;2'"),
+    ],
+)
+def test_wrong_files_are_refused(write, text, options, message):
+    with pytest.raises(ValueError, match=message):
+        rk.read_csv(write(text), **options)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"path= names no file: .*none.csv"):
+        rk.read_csv(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="path= must be a file, received the directory"):
+        rk.read_csv(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("jena_2009_first4000.csv", {"dayfirst": True}),
+        ("ETTh1.csv", {}),
+    ],
+)
+def test_real_files_equal_pandas(name, options):
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    frame = pd.read_csv(path, index_col=0)
+    series = rk.read_csv(path)
+    assert series.names == tuple(frame.columns)
+    assert np.array_equal(series.values, frame.to_numpy())
+    expected = pd.to_datetime(frame.index, **options).to_numpy()
+    assert (series.time == expected).all()
+    steps = pd.Series(np.diff(expected))
+    assert series.freq == steps.mode()[0].to_timedelta64()
+    assert len(series.segments()) == (steps != steps.mode()[0]).sum() + 1

@@ -1,0 +1,154 @@
+"""describe: each count against windows counted one by one, and the table it prints."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_rnnkit as rk
+from tests.data.brute_force import panels, segment_numbers, specs, window_rows, window_starts
+
+
+def brute_force_counts(panel, spec, parts):
+    """The counts of a report, from lists of starts alone."""
+    groups, times, whole = panel
+    rows = len(groups)
+    every = rk.WindowSpec(
+        spec.lookback,
+        step=spec.step,
+        delay=spec.delay,
+        horizon=spec.horizon,
+        horizon_step=spec.horizon_step,
+    )
+    all_rows, everywhere = [True] * rows, [(0, rows)]
+    unbroken_times = list(range(rows))
+    possible = window_starts(
+        segment_numbers(groups, unbroken_times, 1, all_rows), everywhere, every
+    )
+    unbroken = window_starts(segment_numbers(groups, times, 1, all_rows), everywhere, every)
+    present = segment_numbers(groups, times, 1, whole)
+    complete = window_starts(present, everywhere, every)
+    here = window_starts(present, parts, every)
+    kept = window_starts(present, parts, spec)
+    inputs = {row for start in kept for row in window_rows(start, spec)[0]}
+    targets = {row for start in kept for row in window_rows(start, spec)[1]}
+    return {
+        "rows": rows,
+        "possible": len(possible),
+        "across_gap": len(set(possible) - set(unbroken)),
+        "missing": len(set(unbroken) - set(complete)),
+        "other_part": len(set(complete) - set(here)),
+        "between_strides": len(set(here) - set(kept)),
+        "windows": len(kept),
+        "input_rows": len(inputs),
+        "target_rows": len(targets),
+        "groups": len(set(groups)),
+        "groups_without_window": len(set(groups) - {groups[start] for start in kept}),
+    }
+
+
+@settings(max_examples=100)
+@given(panel=panels(), spec=specs(), batch_size=st.integers(1, 9), data=st.data())
+def test_counts_equal_the_brute_force_list(panel, spec, batch_size, data):
+    groups, times, whole = panel
+    rows = len(groups)
+    if not any(whole):
+        return
+    values = np.arange(2.0 * rows).reshape(-1, 2)
+    values[~np.array(whole), 1] = np.nan
+    series = rk.TimeSeries(values, time=times, group=groups, freq=1)
+    cuts = sorted(data.draw(st.lists(st.integers(0, rows), min_size=2, max_size=4)))
+    parts = [(a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False) if a < b]
+    for view, allowed in (
+        (series, [(0, rows)]),
+        (series.only_targets(np.array(parts).reshape(-1, 2)), parts),
+    ):
+        report = rk.describe(view, spec, batch_size=batch_size).parts["all"]
+        expected = brute_force_counts(panel, spec, allowed)
+        assert {name: getattr(report, name) for name in expected} == expected
+        assert report.batches == -(-expected["windows"] // batch_size)
+        lost = rows - sum(whole)
+        assert report.missing_by_column == ({"1": lost} if lost else {})
+        dropped = ("across_gap", "missing", "other_part", "between_strides")
+        assert report.possible == report.windows + sum(getattr(report, n) for n in dropped)
+
+
+def test_memory_and_batches_are_those_of_the_dataset(tmp_path):
+    values = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
+    spec = rk.WindowSpec(24, step=6, targets=["0"])
+    options = {"batch_size": 64, "drop_remainder": True, "shuffle": True, "seed": 1}
+    part = rk.describe(values, spec, **options).parts["all"]
+    assert part.batches == len(rk.WindowLoader(values, spec, **options))
+    # At least the features, once; at most all columns of the features and of the targets.
+    assert values.nbytes <= part.bytes_held <= 1.3 * values.nbytes + 1000
+    np.save(tmp_path / "rows.npy", values)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert rk.describe(mapped, spec, **options).parts["all"].bytes_held == 0
+
+
+def test_masking_counts_missing_targets_alone():
+    values = np.arange(40.0).reshape(20, 2)
+    values[3, 0] = values[15, 1] = np.nan
+    series = rk.TimeSeries(values, names=["x", "y"])
+    spec = rk.WindowSpec(4, targets=["y"])
+    part = rk.describe(series, spec, missing="mask").parts["all"]
+    assert (part.missing, part.windows) == (1, 15)
+    assert rk.describe(series, spec).parts["all"].missing == 4 + 5
+    with pytest.raises(ValueError, match="column 'x' lacks a value"):
+        rk.describe(series, spec, missing="error")
+
+
+def test_windows_without_targets():
+    part = rk.describe(np.arange(10.0), rk.WindowSpec(4, targets=())).parts["all"]
+    assert (part.windows, part.input_rows, part.target_rows) == (7, 10, 0)
+
+
+def test_the_table_of_a_split():
+    time = np.datetime64("2024-01-01", "h") + np.arange(2000)
+    time[1500:] += 24
+    values = np.ones((2000, 2))
+    values[100, 1] = values[101] = np.nan
+    group = np.repeat(["a", "b"], [1990, 10])
+    series = rk.TimeSeries(values, names=["T", "p"], time=time, group=group)
+    parts = rk.split(series, train=0.6, val=0.4)
+    spec = rk.WindowSpec(24, stride=3)
+    scaler = rk.Scaler().fit(parts.train)
+    report = rk.describe(parts, spec, batch_size=100, scaler=scaler)
+    assert str(report).splitlines() == [
+        "                           train    val",
+        "rows                       2,000  2,000",
+        "possible starts            1,966  1,966",
+        "- across a gap in time        24     24",
+        "- over a missing value        26     26",
+        "- targets in another part    766  1,150",
+        "- between strides            766    510",
+        "windows                      384    256",
+        "rows used as inputs        1,194    810",
+        "rows used as targets         384    256",
+        "batches an epoch               4      3",
+        "memory held (MB)             0.0    0.0",
+        "groups                         2      2",
+        "groups without a window        1      1",
+        "missing: T 1, p 2",
+        "split: no row is a target of two parts, the scaler was fitted on the training part alone",
+    ]
+    assert repr(report) == str(report)
+
+
+def test_a_split_that_leaks_is_refused():
+    series = rk.TimeSeries(np.arange(100.0))
+    leak = rk.Split(series.only_targets([[0, 60]]), series.only_targets([[50, 100]]), None)
+    with pytest.raises(ValueError, match="train and val share 10 target rows"):
+        rk.describe(leak, rk.WindowSpec(4))
+    parts = rk.split(series, train=0.5, val=0.5)
+    with pytest.raises(ValueError, match="the scaler was fitted on val"):
+        rk.describe(parts, rk.WindowSpec(4), scaler=rk.Scaler().fit(series))
+
+
+def test_a_series_without_a_window_is_described_all_the_same():
+    report = rk.describe(np.arange(5.0), rk.WindowSpec(10))
+    part = report.parts["all"]
+    assert (part.possible, part.windows, part.batches, part.bytes_held) == (0, 0, 0, 0)
+    assert "windows                 0" in str(report)
+    with pytest.raises(ValueError, match="targets= names 'x'"):
+        rk.describe(np.arange(5.0), rk.WindowSpec(2, targets=["x"]))

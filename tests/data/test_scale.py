@@ -1,0 +1,324 @@
+"""Scaler against NumPy: statistics, the way back, the file, and the layer inside a model."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import keras_rnnkit as rk
+
+
+def reference(values):
+    """Mean and standard deviation of each column's finite values, one at a time."""
+    columns = [column[np.isfinite(column)].astype(np.float64) for column in values.T]
+    return np.array([column.mean() for column in columns]), np.array(
+        [np.sqrt(((column - column.mean()) ** 2).mean()) for column in columns]
+    )
+
+
+def panel(rows=60, seed=0):
+    generator = np.random.default_rng(seed)
+    values = generator.normal([5, -300, 0.01], [1, 50, 1e-3], size=(rows, 3))
+    values[generator.random(values.shape) < 0.1] = np.nan
+    group = np.repeat(["a", "b", "c"], [rows // 2, rows // 3, rows - rows // 2 - rows // 3])
+    return rk.TimeSeries(values, names=["x", "y", "z"], group=group)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    rows=st.integers(3, 40),
+    chunk=st.sampled_from([1, 48, 100, 1 << 24]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    cuts=st.lists(st.integers(0, 40), min_size=2, max_size=4, unique=True),
+)
+def test_statistics_of_training_rows_equal_numpy(seed, rows, chunk, dtype, cuts):
+    generator = np.random.default_rng(seed)
+    values = generator.normal([3, -1e4], [1, 300], size=(rows, 2)).astype(dtype)
+    values[generator.random(values.shape) < 0.2] = np.nan
+    cuts = sorted(min(cut, rows) for cut in cuts)
+    parts = [pair for pair in zip(cuts[::2], cuts[1::2], strict=False) if pair[0] < pair[1]]
+    training = np.concatenate([values[:0], *(values[a:b] for a, b in parts)])
+    if not np.isfinite(values).any(axis=0).all():
+        return
+    series = rk.TimeSeries(values).only_targets(np.array(parts).reshape(-1, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_rnnkit.data.series.CHUNK_BYTES", chunk)
+        if not np.isfinite(training).any(axis=0).all():
+            with pytest.raises(ValueError, match="has no value in the training rows: leave it out"):
+                rk.Scaler().fit(series)
+            return
+        scaler = rk.Scaler().fit(series)
+        mean, deviation = reference(training)
+        few = np.isfinite(training).sum(axis=0) == 1
+        assert scaler.mean[0] == pytest.approx(mean, rel=1e-12)
+        assert scaler.scale[0] == pytest.approx(np.where(few, 1, deviation), rel=1e-9)
+        assert scaler.constant == tuple(name for name, one in zip("01", few, strict=True) if one)
+        assert scaler.fitted_rows.tolist() == [list(part) for part in parts]
+        scaled = scaler.transform(series)
+    assert scaled.values.dtype == np.float32
+    assert scaled.target_rows.tolist() == series.target_rows.tolist()
+    expected = (values.astype(np.float64) - mean) / np.where(few, 1, deviation)
+    assert scaled.values == pytest.approx(expected, rel=1e-6, abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize("chunk", [64, 1000, 1 << 24])
+def test_a_large_offset_loses_no_digits(monkeypatch, chunk):
+    monkeypatch.setattr("keras_rnnkit.data.series.CHUNK_BYTES", chunk)
+    # Steps of 2**-10 are exact at this offset, so that the deviation is known exactly.
+    small = np.random.default_rng(0).integers(-2000, 2000, 5000) / 1024
+    scaler = rk.Scaler().fit(1e9 + small)
+    assert scaler.scale[0, 0] == pytest.approx(small.std(), rel=1e-6)
+    assert scaler.mean[0, 0] - 1e9 == pytest.approx(small.mean(), abs=1e-6)
+    scaled = scaler.transform(1e9 + small).values[:, 0]
+    assert scaled == pytest.approx((small - small.mean()) / small.std(), abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("constant", [0.0, 0.1, -1e9, 1e-20])
+def test_constant_columns_are_only_centred(dtype, constant):
+    values = np.column_stack([np.arange(1000.0), np.full(1000, constant)]).astype(dtype)
+    values[5, 1] = np.nan
+    scaler = rk.Scaler().fit(rk.TimeSeries(values, names=["x", "flat"]))
+    assert scaler.scale[0, 1] == 1
+    assert scaler.constant == ("flat",)
+    assert repr(scaler) == "Scaler(2 columns, constant: flat)"
+    scaled = scaler.transform(rk.TimeSeries(values, names=["x", "flat"])).values
+    assert np.nanmax(np.abs(scaled[:, 1])) <= abs(constant) * 4 * np.finfo(dtype).eps
+    assert scaled[:, 0].std() == pytest.approx(1, rel=1e-5)
+
+
+def test_the_rest_of_the_series_cannot_reach_the_statistics():
+    values = np.concatenate([np.arange(70.0), np.full(30, 1e12)])
+    train, val, _ = rk.split(values, train=0.7, val=0.3)
+    scaler = rk.Scaler().fit(train)
+    assert scaler.mean.tolist() == [[34.5]]
+    assert scaler.scale[0, 0] == pytest.approx(np.arange(70).std())
+    assert scaler.transform(val).values[-1, 0] > 1e9
+
+
+def test_statistics_by_group():
+    series = panel()
+    scaler = rk.Scaler(by_group=True).fit(series)
+    assert scaler.groups == ("a", "b", "c")
+    expected = series.values.copy()
+    for at, (start, stop) in enumerate(zip(series.bounds[:-1], series.bounds[1:], strict=True)):
+        mean, deviation = reference(series.values[start:stop])
+        assert scaler.mean[at] == pytest.approx(mean)
+        assert scaler.scale[at] == pytest.approx(deviation)
+        expected[start:stop] = (expected[start:stop] - mean) / deviation
+    scaled = scaler.transform(series).values
+    assert scaled == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
+    assert repr(scaler) == "Scaler(3 columns, 3 groups)"
+    # Groups go by their label, not by their place.
+    turned = rk.TimeSeries(
+        series.values[::-1], names=series.names, group=list("c" * 10 + "b" * 20 + "a" * 30)
+    )
+    assert np.array_equal(scaler.transform(turned).values, scaled[::-1], equal_nan=True)
+
+
+def test_a_group_without_training_rows_cannot_be_scaled():
+    series = panel()
+    train = series.only_targets([[0, 45]])
+    scaler = rk.Scaler(by_group=True).fit(train)
+    assert scaler.mean[1] == pytest.approx(reference(series.values[30:45])[0])
+    with pytest.raises(ValueError, match=r"group 'c' had no training row, .* \(1 such\)"):
+        scaler.transform(series)
+    with pytest.raises(ValueError, match="group 'c' had no training row"):
+        scaler.inverse_transform([1.0], "x", groups=["c"])
+    stranger = rk.TimeSeries(np.ones((2, 3)), names=["x", "y", "z"], group=["a", "q"])
+    with pytest.raises(ValueError, match="group 'q' had no training row"):
+        scaler.transform(stranger)
+    values = series.values.copy()
+    values[30:50, 1] = np.nan
+    with pytest.raises(ValueError, match="'y' has no value in the training rows of group 'b'"):
+        rk.Scaler(by_group=True).fit(series.with_values(values))
+
+
+def test_columns_that_are_not_named_stay():
+    series = panel()
+    scaler = rk.Scaler(names=["z", "x"]).fit(series)
+    assert scaler.columns == ("z", "x")
+    scaled = scaler.transform(series).values
+    mean, deviation = reference(series.values)
+    expected = series.values.copy()
+    for column in (0, 2):
+        expected[:, column] = (expected[:, column] - mean[column]) / deviation[column]
+    assert scaled == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
+    values = np.ones((4, 3))
+    assert scaler.inverse_transform(values, ["x", "y", "z"])[0] == pytest.approx(
+        [mean[0] + deviation[0], 1, mean[2] + deviation[2]]
+    )
+    assert rk.Scaler(names="y").fit(series).columns == ("y",)
+
+
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [
+        ((), "y"),
+        ((5,), "y"),
+        ((5, 4), "y"),
+        ((5, 4, 1), ["y"]),
+        ((2,), ["y", "x"]),
+        ((5, 2), ["y", "x"]),
+        ((5, 4, 2), ["y", "x"]),
+        ((5, 4, 3), ["z", "y", "x"]),
+    ],
+)
+def test_the_way_back(shape, names):
+    series = panel()
+    scaler = rk.Scaler().fit(series)
+    at = [series.names.index(name) for name in ([names] if isinstance(names, str) else names)]
+    real = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    scaled = (real - scaler.mean[0, at]) / scaler.scale[0, at]
+    scaled = scaled.reshape(shape)
+    found = scaler.inverse_transform(scaled, names)
+    assert found.shape == shape
+    assert found == pytest.approx(real, rel=1e-6)
+    if shape and shape[0] == 5:
+        by_group = rk.Scaler(by_group=True).fit(series)
+        labels = ["c", "a", "a", "b", "c"]
+        found = by_group.inverse_transform(real, names, groups=labels)
+        for window, label in enumerate(labels):
+            group = "abc".index(label)
+            expected = real[window] * by_group.scale[group, at] + by_group.mean[group, at]
+            assert found[window] == pytest.approx(expected.reshape(shape[1:]), rel=1e-6)
+
+
+@pytest.mark.parametrize("by_group", [False, True])
+def test_a_saved_scaler_is_exactly_the_same(tmp_path, by_group):
+    series = panel().only_targets([[0, 40]])
+    scaler = rk.Scaler(names=["z", "x"], by_group=by_group).fit(series)
+    path = tmp_path / "scaler.json"
+    scaler.save(path)
+    again = rk.Scaler.load(str(path))
+    for name in ("mean", "scale", "fitted_rows"):
+        assert np.array_equal(getattr(again, name), getattr(scaler, name), equal_nan=True)
+        assert getattr(again, name).dtype == getattr(scaler, name).dtype
+    for name in ("names", "by_group", "columns", "groups", "constant"):
+        assert getattr(again, name) == getattr(scaler, name)
+    assert [file.name for file in tmp_path.iterdir()] == ["scaler.json"]
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+    json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "scaler.json"
+    scaler = rk.Scaler().fit(np.arange(10.0))
+    scaler.save(path)
+    before = path.read_bytes()
+
+    def full(content, file, **options):
+        file.write('{"names": ')
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(OSError, match="No space left"):
+        scaler.save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["scaler.json"]
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "scaler.json"
+    rk.Scaler().fit(panel()).save(path)
+    content = json.loads(path.read_text())
+    for damaged in (
+        path.read_text()[:-20],
+        "",
+        "[]",
+        "{}",
+        json.dumps({**content, "mean": [["a", "b", "c"]]}),
+        json.dumps({**content, "mean": [[1.0, 2.0]]}),
+        json.dumps({**content, "scale": [[1.0] * 3] * 2}),
+        json.dumps({**content, "columns": ["x"]}),
+        json.dumps({name: part for name, part in content.items() if name != "scale"}),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=r"scaler.json holds no scaler that Scaler.save wrote"):
+            rk.Scaler.load(path)
+    with pytest.raises(FileNotFoundError):
+        rk.Scaler.load(tmp_path / "none.json")
+
+
+@pytest.mark.backends
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_scaling_rides_inside_a_saved_model(tmp_path):
+    series = panel()
+    scaler = rk.Scaler().fit(series)
+    names = ["z", "x", "y"]
+    inputs = keras.Input((4, 3))
+    hidden = scaler.as_layer(names)(inputs)
+    outputs = scaler.as_layer("y", invert=True)(keras.layers.Dense(1, name="head")(hidden))
+    keras.Model(inputs, [hidden, outputs]).save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    real = np.random.default_rng(3).normal([0.01, 5, -300], [1e-3, 1, 50], size=(6, 4, 3))
+    scaled, back = model.predict(real.astype(np.float32), verbose=0)
+    at = [series.names.index(name) for name in names]
+    expected = (real - scaler.mean[0, at]) / scaler.scale[0, at]
+    assert scaled == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    kernel, bias = (np.asarray(w) for w in model.get_layer("head").get_weights())
+    assert back == pytest.approx(
+        scaler.inverse_transform(expected @ kernel + bias, "y"), rel=1e-4, abs=1e-2
+    )
+
+
+@pytest.mark.backends
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_layer_trains_in_a_model_that_builds_itself():
+    series = panel()
+    scaler = rk.Scaler().fit(series)
+    model = keras.Sequential(
+        [
+            scaler.as_layer(series.names),
+            keras.layers.GRU(2),
+            keras.layers.Dense(1, kernel_initializer="zeros"),
+            scaler.as_layer("y", invert=True),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    windows = np.tile(scaler.mean.astype(np.float32), (8, 4, 1))
+    model.fit(windows, np.zeros((8, 1)), epochs=2, verbose=0)
+    predicted = model.predict(windows, verbose=0)
+    assert predicted == pytest.approx(np.full((8, 1), scaler.mean[0, 1]), rel=1e-6)
+
+
+def test_what_cannot_be_a_layer_is_refused():
+    series = panel()
+    with pytest.raises(ValueError, match="by_group=True cannot be a layer"):
+        rk.Scaler(by_group=True).fit(series).as_layer(["x"])
+    scaler = rk.Scaler().fit(series)
+    with pytest.raises(ValueError, match=r"names= holds \['q'\]; the scaler knows \['x', 'y'"):
+        scaler.as_layer(["x", "q"])
+    tiny = rk.Scaler().fit(series.with_values(series.values * 1e-8))
+    with pytest.raises(ValueError, match=r"'x', 'z': the standard deviation is below 1e-07"):
+        tiny.as_layer(["x", "y", "z"])
+
+
+def test_wrong_use_is_refused(tmp_path):
+    series = panel()
+    fresh = rk.Scaler()
+    assert repr(fresh) == "Scaler(not fitted)"
+    for use in (
+        lambda: fresh.transform(series),
+        lambda: fresh.inverse_transform([1.0], "x"),
+        lambda: fresh.as_layer(["x"]),
+        lambda: fresh.save(tmp_path / "scaler.json"),
+    ):
+        with pytest.raises(ValueError, match="the scaler is not fitted: call fit with the"):
+            use()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="names= names 'q', which the series does not have"):
+        rk.Scaler(names=["q"]).fit(series)
+    scaler = rk.Scaler().fit(series)
+    with pytest.raises(ValueError, match="Scaler names= names 'x', 'y', 'z', which"):
+        scaler.transform(np.ones(3))
+    with pytest.raises(ValueError, match=r"a last axis of 2 for names=\['x', 'y'\], .* \(4, 3\)"):
+        scaler.inverse_transform(np.ones((4, 3)), ["x", "y"])
+    by_group = rk.Scaler(by_group=True).fit(series)
+    for groups in (None, ["a"]):
+        with pytest.raises(ValueError, match=r"groups= must hold the group of each entry .*\(4,\)"):
+            by_group.inverse_transform(np.ones((4, 2)), "x", groups=groups)

@@ -1,0 +1,434 @@
+"""TimeSeries: what it reads, how it orders rows, where it finds gaps, and what it refuses."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import keras_rnnkit as rk
+from tests.data.brute_force import panels, segment_numbers
+
+HOURS = np.datetime64("2024-01-01T00", "h") + np.arange(3)
+
+
+def runs(numbers):
+    """`[start, stop)` of each run of equal segment numbers; rows without a number are in none."""
+    found = []
+    for row, number in enumerate(numbers):
+        if number is None:
+            continue
+        if found and row and numbers[row - 1] == number:
+            found[-1][1] = row + 1
+        else:
+            found.append([row, row + 1])
+    return found
+
+
+def test_arrays_and_lists():
+    series = rk.TimeSeries([[1, 2.5], [3, 4]])
+    assert series.values.tolist() == [[1, 2.5], [3, 4]]
+    assert series.names == ("0", "1")
+    assert len(series) == 2
+    assert series.groups == (None,)
+    assert series.bounds.tolist() == [0, 2]
+    assert series.time is series.freq is None
+    assert series["1"].tolist() == [2.5, 4]
+    one = rk.TimeSeries((1, 2, 3), names=["T"])
+    assert one.values.shape == (3, 1)
+    # Whole numbers up to 16 bits fit float32 exactly, larger ones need float64.
+    for whole, floating in ((np.int8, np.float32), (np.uint16, np.float32), (np.int64, np.float64)):
+        assert rk.TimeSeries(np.arange(3, dtype=whole)).values.dtype == floating
+    assert rk.TimeSeries(np.array([True, False])).values.ravel().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
+def test_floating_arrays_are_not_copied(dtype):
+    for values in (np.ones((4, 2), dtype), np.ones(4, dtype), np.ones((8, 4), dtype)[::2, 1:]):
+        series = rk.TimeSeries(values, time=np.arange(4), group=[0, 0, 1, 1])
+        assert np.shares_memory(series.values, values)
+        assert series.values.dtype == values.dtype
+
+
+def test_memory_maps_are_not_copied(tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(12, dtype=np.float32).reshape(6, 2))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    for values in (mapped, mapped[2:], mapped[:, 0]):
+        series = rk.TimeSeries(values)
+        assert isinstance(series.values, np.memmap)
+        assert np.shares_memory(series.values, mapped)
+    with (tmp_path / "rows.npy").open("r+b") as file:
+        file.truncate(130)
+    with pytest.raises(ValueError, match=r"rows.npy has been cut to 130 bytes .* expected 176"):
+        rk.TimeSeries(mapped)
+    with pytest.raises(ValueError, match="cut to 130 bytes"):
+        rk.TimeSeries(mapped[2:, 0])
+
+
+def frames(columns):
+    return {
+        "pandas": pd.DataFrame(columns),
+        "polars": pl.DataFrame(columns),
+        "pyarrow": pa.table(columns),
+    }
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_data_frame(library):
+    frame = frames(
+        {
+            "when": HOURS.astype("datetime64[us]").tolist(),
+            "site": ["a", "b", "a"],
+            "T": [1.5, 2.5, 3.5],
+            "n": [1, 2, 3],
+            "on": [True, False, True],
+        }
+    )[library]
+    series = rk.TimeSeries(frame, group="site")
+    assert series.names == ("T", "n", "on")
+    assert series.groups == ("a", "b")
+    assert series.values.tolist() == [[1.5, 1, 1], [3.5, 3, 1], [2.5, 2, 0]]
+    assert (series.time == HOURS[[0, 2, 1]]).all()
+    chosen = rk.TimeSeries(frame, names=["n", "T"], time="when")
+    assert chosen.names == ("n", "T")
+    assert chosen.values.tolist() == [[1, 1.5], [2, 2.5], [3, 3.5]]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_dates_and_text_as_a_column_of_times(library):
+    days = [dt.date(2024, 1, day) for day in (1, 2, 3)]
+    text = [str(day) for day in days]
+    expected = np.array(text, "datetime64[D]")
+    series = rk.TimeSeries(frames({"day": text, "T": [1.0, 2.0, 3.0]})[library], time="day")
+    assert (series.time == expected).all()
+    if library != "pandas":  # which has no type for a date
+        series = rk.TimeSeries(frames({"day": days, "T": [1.0, 2.0, 3.0]})[library])
+        assert (series.time == expected).all()
+
+
+def test_pandas_index_and_zones():
+    index = pd.date_range("2024-01-01", periods=3, freq="h")
+    series = rk.TimeSeries(pd.DataFrame({"T": [1.0, 2.0, 3.0]}, index=index))
+    assert (series.time == HOURS).all()
+    assert rk.TimeSeries(pd.DataFrame({"T": [1.0, 2.0]}, index=[7, 9])).time is None
+    berlin = index.tz_localize("Europe/Berlin")
+    utc = HOURS - np.timedelta64(1, "h")
+    in_column = {"when": berlin, "T": [1.0, 2.0, 3.0]}
+    for frame in (
+        pd.DataFrame({"T": [1.0, 2.0, 3.0]}, index=berlin),
+        pd.DataFrame(in_column),
+        pl.DataFrame(in_column),
+        pa.table(in_column),
+    ):
+        assert (rk.TimeSeries(frame).time == utc).all()
+    for time in (berlin, pd.Series(berlin), list(berlin.to_pydatetime())):
+        assert (rk.TimeSeries([1, 2, 3], time=time).time == utc).all()
+
+
+def test_a_single_column():
+    index = pd.date_range("2024-01-01", periods=3, freq="h")
+    series = rk.TimeSeries(pd.Series([1.0, 2.0, 3.0], name="T", index=index))
+    assert series.names == ("T",)
+    assert (series.time == HOURS).all()
+    assert rk.TimeSeries(pd.Series([1.0])).names == ("value",)
+    assert rk.TimeSeries(pl.Series("q", [1, 2])).names == ("q",)
+
+
+def test_columns_that_pandas_numbers():
+    frame = pd.DataFrame(np.arange(6.0).reshape(3, 2))
+    assert rk.TimeSeries(frame).names == ("0", "1")
+    assert rk.TimeSeries(frame).values.tolist() == frame.to_numpy().tolist()
+    assert rk.TimeSeries(frame, names=[1]).values.ravel().tolist() == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.array([1, None, 0], dtype="Int64"),
+        pd.array([1, None, 0], dtype="Float32"),
+        pd.array([True, None, False], dtype="boolean"),
+        pd.array([1, None, 0], dtype="int64[pyarrow]"),
+        pl.Series([1, None, 0]),
+        pl.Series([1.0, None, 0.0]),
+        pl.Series([True, None, False]),
+        pa.array([1, None, 0]),
+        pa.array([True, None, False]),
+    ],
+    ids=lambda column: f"{type(column).__module__.split('.')[0]}-{getattr(column, 'dtype', '')}",
+)
+def test_nulls_become_missing(column):
+    library = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}
+    frame = library[type(column).__module__.split(".")[0]]
+    series = rk.TimeSeries(frame({"x": column, "y": [1.0, 2.0, 3.0]}))
+    assert np.array_equal(series["x"], [1, np.nan, 0], equal_nan=True)
+    assert series.missing_rows().tolist() == [1]
+    assert series.missing_rows(["y"]).tolist() == []
+
+
+@given(labels=st.lists(st.sampled_from("cab"), min_size=1, max_size=30))
+def test_groups_are_gathered_in_order_of_appearance(labels):
+    # The rank of a row in its group is its time, so that any interleaving is in order.
+    time = [labels[:row].count(label) for row, label in enumerate(labels)]
+    series = rk.TimeSeries(np.arange(len(labels)), time=time, group=labels, freq=1)
+    order = list(dict.fromkeys(labels))
+    expected = [row for label in order for row, other in enumerate(labels) if other == label]
+    assert series.groups == tuple(order)
+    assert series.values.ravel().tolist() == expected
+    assert np.diff(series.bounds).tolist() == [labels.count(label) for label in order]
+    assert series.time.tolist() == [time[row] for row in expected]
+    assert [series.groups[at] for at in series.group_of(np.arange(len(labels)))] == [
+        labels[row] for row in expected
+    ]
+    assert len(series.segments()) == len(order)
+
+
+@given(panel=panels())
+def test_segments_equal_the_brute_force_list(panel):
+    groups, times, whole = panel
+    values = np.arange(len(groups) * 2, dtype=np.float64).reshape(-1, 2)
+    values[~np.array(whole), 1] = np.nan
+    if not any(whole):
+        return
+    series = rk.TimeSeries(values, time=times, group=groups, freq=1)
+    everywhere = [True] * len(groups)
+    assert series.segments().tolist() == runs(segment_numbers(groups, times, 1, everywhere))
+    assert series.segments(["0"]).tolist() == series.segments().tolist()
+    expected = runs(segment_numbers(groups, times, 1, whole))
+    assert series.segments(None).tolist() == expected
+    assert series.segments(["1"]).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "freq", "expected"),
+    [
+        ([0, 1, 2, 5, 6], None, [[0, 3], [3, 5]]),
+        ([0, 10, 20, 25, 35], None, [[0, 3], [3, 5]]),
+        ([0, 2, 4, 6, 7, 8], 1, [[0, 1], [1, 2], [2, 3], [3, 6]]),
+        ([0, 2, 4, 6, 7, 8], "rows", [[0, 6]]),
+        ([3], None, [[0, 1]]),
+    ],
+)
+@pytest.mark.parametrize("unit", [None, "s", "m"])
+def test_gaps(steps, freq, expected, unit):
+    time = np.array(steps)
+    if unit is not None:
+        time = np.datetime64("2024-01-01", unit) + time
+        freq = np.timedelta64(freq, unit) if isinstance(freq, int) else freq
+    series = rk.TimeSeries(np.zeros(len(steps)), time=time, freq=freq)
+    assert series.segments().tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "freq",
+    ["1h", "60min", np.timedelta64(60, "m"), dt.timedelta(hours=1), pd.Timedelta("1h")],
+)
+def test_a_stated_step(freq):
+    time = HOURS[0] + np.array([0, 2, 3, 5])
+    assert rk.TimeSeries(np.zeros(4), time=time, freq=freq).segments().tolist() == [
+        [0, 1],
+        [1, 3],
+        [3, 4],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("time", "step", "gaps"),
+    [
+        (["2023-11-01", "2023-12-01", "2024-01-01", "2024-02-01", "2024-03-01"], "1 month", 0),
+        (["2023-11-30", "2023-12-31", "2024-01-31", "2024-02-29", "2024-03-31"], "1 month", 0),
+        (["2024-01-01", "2024-02-01", "2024-03-01", "2024-04-01", "2024-06-01"], "1 month", 1),
+        ([f"2024-{month:02}-01" for month in range(1, 13)], "1 month", 0),
+        ([f"{year}-03-01" for year in range(2018, 2026)], "1 year", 0),
+        ([f"{year}-03-01" for year in (2018, 2019, 2020, 2021, 2023)], "1 year", 1),
+        (["2024-01-01", "2024-01-31", "2024-03-01", "2024-03-31", "2024-04-30"], "30 D", 0),
+        (["2024-01-01", "2024-01-08", "2024-01-15", "2024-01-29"], "7 D", 1),
+    ],
+)
+def test_months_and_years_are_counted_on_the_calendar(time, step, gaps):
+    series = rk.TimeSeries(np.zeros(len(time)), time=time)
+    assert f"a row every {step}, {gaps} gap" in repr(series)
+    assert len(series.segments()) == gaps + 1
+
+
+def test_a_step_in_months_can_be_stated():
+    time = ["2024-01-01", "2024-02-01", "2024-04-01", "2024-07-01"]
+    assert rk.TimeSeries(np.zeros(4), time=time, freq="month").segments().tolist() == [
+        [0, 2],
+        [2, 3],
+        [3, 4],
+    ]
+
+
+def test_sentinels():
+    values = np.array([[1.0, -9999.0], [-9999.0, 2.0], [-1.0, 3.0]])
+    names = ["a", "b"]
+    nan = np.nan
+    for missing, expected in (
+        ((-9999,), [[1, nan], [nan, 2], [-1, 3]]),
+        ((-9999, -1), [[1, nan], [nan, 2], [nan, 3]]),
+        ({"a": -9999}, [[1, -9999], [nan, 2], [-1, 3]]),
+        ({"a": (-9999, -1), "b": 3}, [[1, -9999], [nan, 2], [nan, nan]]),
+    ):
+        series = rk.TimeSeries(values, names=names, missing=missing)
+        assert np.array_equal(series.values, expected, equal_nan=True)
+        assert not np.shares_memory(series.values, values)
+    assert np.isfinite(values).all()
+
+
+def test_infinity_is_missing():
+    series = rk.TimeSeries([[1.0, np.inf], [-np.inf, 2.0], [3.0, 4.0]])
+    assert series.missing_rows().tolist() == [0, 1]
+    assert series.segments(["1"]).tolist() == [[1, 3]]
+    # Each value is finite, and their sum is not.
+    assert rk.TimeSeries(np.full((4, 2), 1e308)).missing_rows().size == 0
+
+
+def test_missing_rows_are_found_in_every_chunk(monkeypatch):
+    monkeypatch.setattr("keras_rnnkit.data.series.CHUNK_BYTES", 48)
+    values = np.arange(40.0).reshape(20, 2)
+    values[[0, 2, 3, 11, 19], [0, 1, 0, 1, 1]] = np.nan
+    series = rk.TimeSeries(values)
+    assert series.missing_rows().tolist() == [0, 2, 3, 11, 19]
+    assert series.missing_rows(["1"]).tolist() == [2, 11, 19]
+    assert series.segments(["0"]).tolist() == [[1, 3], [4, 20]]
+
+
+def test_views_share_the_rows():
+    series = rk.TimeSeries(np.arange(6.0), time=np.arange(6), group=list("aaabbb"))
+    part = series.only_targets([[1, 3], [4, 6]])
+    assert part.target_rows.tolist() == [[1, 3], [4, 6]]
+    assert series.target_rows.tolist() == [[0, 6]]
+    assert np.shares_memory(part.values, series.values)
+    other = part.with_values(np.zeros((6, 1)))
+    assert other.target_rows.tolist() == [[1, 3], [4, 6]]
+    assert series.values[5, 0] == 5
+
+
+def test_repr_of_a_panel():
+    time = np.tile(np.datetime64("2024-01-01T00:10") + np.arange(0, 40, 10), 7)
+    time[3] += 60
+    values = np.ones((28, 2))
+    values[5:7, 1] = np.nan
+    series = rk.TimeSeries(values, names=["T", "p"], time=time, group=np.repeat(np.arange(7), 4))
+    assert repr(series.only_targets([[0, 5]])).splitlines() == [
+        "TimeSeries: 28 rows x 2 columns",
+        "  groups   7 (0, 1, 2, 3, 4, ...), 4 to 4 rows each",
+        "  time     2024-01-01 00:10:00 to 2024-01-01 01:40:00, a row every 10 min, 1 gap",
+        "  missing  p 2",
+        "  columns  T, p",
+        "  targets  5 of the rows",
+    ]
+
+
+def test_repr_without_steps():
+    assert repr(rk.TimeSeries([1.0])).splitlines() == [
+        "TimeSeries: 1 row x 1 column",
+        "  time     none: rows follow each other without a gap",
+        "  missing  none",
+        "  columns  0",
+    ]
+    assert "  time     5 to 5, one row" in repr(rk.TimeSeries([1.0], time=[5]))
+    assert "  time     1 to 9, steps ignored" in repr(
+        rk.TimeSeries([1, 2, 3], time=[1, 3, 9], freq="rows")
+    )
+    assert "a row every 2, 1 gap" in repr(rk.TimeSeries([1, 2, 3, 4], time=[1, 3, 5, 9]))
+
+
+FRAME = pd.DataFrame({"T": [1.0, 2.0], "city": ["a", "b"]})
+DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"values": []}, "values= holds no rows"),
+        ({"values": FRAME[:0], "names": ["T"]}, "values= holds no rows"),
+        (
+            {"values": np.zeros((2, 2, 2))},
+            r"must have shape \(rows, columns\), received \(2, 2, 2\)",
+        ),
+        ({"values": np.zeros((3, 0))}, r"received \(3, 0\)"),
+        ({"values": [["a"], ["b"]]}, "values= must hold numbers, received dtype <U1"),
+        ({"values": np.ones(3, complex)}, "received dtype complex128"),
+        ({"values": [np.nan, np.inf]}, "'0': every value of the column is missing. Leave"),
+        (
+            {"values": [[1, np.nan, np.nan]] * 3, "names": ["a", "b", "c"]},
+            "'b', 'c': every value of the column is missing",
+        ),
+        ({"values": [-1, -1], "missing": (-1,)}, "every value of the column is missing"),
+        ({"values": [1, 2, 3], "names": "abc"}, "must be a list of column names, .* text 'abc'"),
+        ({"values": [1, 2], "names": ["a", "b"]}, "names= has 2 names for 1 columns of values"),
+        ({"values": [[1, 2]], "names": ["a", "a"]}, "names= must differ, received 'a' twice"),
+        ({"values": [[1, 2]], "names": [1, "1"]}, "names= must differ, received '1' twice"),
+        ({"values": [1, 2], "time": "when"}, "time='when' names a column, and only a DataFrame"),
+        ({"values": [1, 2], "group": "site"}, "group='site' names a column, and only a DataFrame"),
+        ({"values": [1, 2, 3], "time": [1, 2]}, "time= has 2 entries for 3 rows of values"),
+        ({"values": [1, 2], "group": [1, 2, 3]}, "group= has 3 entries for 2 rows of values"),
+        ({"values": [1, 2], "group": [[1], [2]]}, r"group= must have one axis .* shape \(2, 1\)"),
+        ({"values": [1, 2], "group": [1, np.nan]}, "group=: row 1 has no group"),
+        ({"values": [1, 2], "group": np.array([None, "a"])}, "group=: row 0 has no group"),
+        (
+            {"values": FRAME.assign(city=pd.array([1, None], "Int64")), "group": "city"},
+            "group=: row 1 has no group",
+        ),
+        (
+            {"values": pl.DataFrame({"T": [1.0, 2.0], "city": ["a", None]}), "group": "city"},
+            "group=: row 1 has no group",
+        ),
+        (
+            {"values": [1, 2, 3], "time": [1, 3, 2]},
+            r"time= must increase: row 2 \(2\) lies before the row above it \(3\), as 1 row does. "
+            r"Sort the rows by time \(read_csv does both with sort=True",
+        ),
+        (
+            {"values": [1, 2, 3], "time": [DAYS[0], DAYS[0], DAYS[0]]},
+            r"row 1 \(2024-01-01 00:00:00\) has the time of the row above it .* as 2 rows do. Keep",
+        ),
+        (
+            {"values": [1, 2, 3, 4], "time": [5, 6, 1, 1], "group": list("aabb")},
+            r"row 3 \(1\) has the time",
+        ),
+        ({"values": [1, 2], "time": ["2024-01-01", "soon"]}, "received 'soon' in row 1"),
+        (
+            {"values": [1, 2], "time": np.array(["2024-01-01", "NaT"], "M8[ns]")},
+            r"time: row 1 \(counted from 0\) has no time. Drop or fill it",
+        ),
+        ({"values": [1, 2], "freq": "1h"}, "freq= needs time="),
+        ({"values": [1, 2], "time": [1, 2], "freq": "1h"}, "freq= must be a whole number, as the"),
+        ({"values": [1, 2], "time": DAYS[:2], "freq": 1}, "freq= must be a duration, received 1"),
+        ({"values": [1, 2], "time": DAYS[:2], "freq": "soon"}, "a positive number and a unit"),
+        ({"values": [1, 2], "missing": {"z": 1}}, r"missing= names 'z'; the columns are \['0'\]"),
+        (
+            {"values": FRAME},
+            "column 'city' holds String, not numbers. Convert it, name it as time=",
+        ),
+        ({"values": FRAME, "names": ["T", "p"]}, "no column 'p'. Its columns are: 'T', 'city'"),
+        ({"values": FRAME, "time": "when"}, "the DataFrame has no column 'when'"),
+        ({"values": FRAME[["city"]], "group": "city"}, "values= has no column of numbers"),
+    ],
+)
+def test_wrong_input_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rk.TimeSeries(**arguments)
+
+
+@pytest.mark.parametrize("values", [5, {"T": [1, 2]}, pl.DataFrame({"T": [1.0]}).lazy()])
+def test_what_is_no_table_is_refused(values):
+    with pytest.raises(TypeError, match="an array of numbers or a DataFrame that narwhals reads"):
+        rk.TimeSeries(values)
+
+
+def test_unknown_and_doubled_columns_are_refused():
+    series = rk.TimeSeries([[1, 2]], names=["a", "b"])
+    assert series.columns("b").tolist() == [1]
+    assert series.columns(["b", "a"]).tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"names= names 'c', 'd', which .* columns are: 'a', 'b'"):
+        series.columns(["c", "a", "d"])
+    with pytest.raises(ValueError, match="targets= names a column twice"):
+        series.columns(["a", "a"], what="targets")
+    with pytest.raises(ValueError, match="names 'c'"):
+        series["c"]
