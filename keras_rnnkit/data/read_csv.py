@@ -47,7 +47,8 @@ def read_csv(
         time: name of the column of times. Default: the first column whose first value is a date.
         group: name of the column that tells the series of a panel apart.
         names: columns to read. Default: all but `time` and `group`.
-        time_format: `strptime` format of the times, or `"unix"` for seconds since 1970.
+        time_format: `strptime` format of the times, `"unix"` for seconds since 1970, or `"count"`
+            for whole numbers of steps.
         missing: values that stand for a missing one, or a mapping from column to its values.
         freq: step of time between rows; see `TimeSeries`.
         sort: sort the rows by time (inside each group) instead of refusing unsorted ones.
@@ -96,6 +97,8 @@ def read_csv(
         ) from error
     except csv.Error as error:
         raise ValueError(f"{path}: {error}. Is a quote left open?") from error
+    except (gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no archive, or a damaged one: {error}.") from error
     values = np.concatenate(table.values)
     times = None
     if table.time is not None:
@@ -119,7 +122,12 @@ def _open(path: Path, encoding: str) -> Iterator[IO[str]]:
         raise FileNotFoundError(f"path= names no file: {path}")
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if not name.endswith("/")]
+            # A Mac adds hidden files of its own.
+            members = [
+                name
+                for name in archive.namelist()
+                if not name.endswith("/") and not name.startswith(("__MACOSX/", "."))
+            ]
             if len(members) != 1:
                 raise ValueError(
                     f"{path} holds {len(members)} files, expected one: {', '.join(members[:8])}. "

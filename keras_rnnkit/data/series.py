@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ class TimeSeries:
 
     Args:
         values: numbers, shape `(rows, columns)` or `(rows,)`; or a DataFrame that narwhals reads
-            (pandas, polars, PyArrow, ...). Floating arrays and memory maps are kept without a
-            copy; whole numbers become floating. NaN and infinity mean missing.
+            (pandas, polars, PyArrow, ...); or the path of a `.npy` file, which is mapped, not
+            read. Floating arrays and memory maps are kept without a copy; whole numbers become
+            floating. NaN and infinity mean missing.
         names: column names. From a DataFrame: the columns to take. Default: all of them, or
             `"0"`, `"1"`, ... for an array.
         time: `(rows,)` times (`datetime64`, `datetime`, text) or whole numbers, increasing inside
@@ -116,15 +118,15 @@ class TimeSeries:
             if counted == isinstance(freq, np.timedelta64):
                 wanted = "a whole number, as the times are" if counted else "a duration"
                 raise ValueError(f"freq= must be {wanted}, received {freq!r}.")
-        inside = np.ones(max(rows - 1, 0), dtype=bool)
-        inside[bounds[1:-1] - 1] = False
-        breaks = ~inside
+        breaks = bounds[1:-1]
         if time is not None:
+            inside = np.ones(rows - 1, dtype=bool)
+            inside[breaks - 1] = False
             _check_sorted(time, inside)
             if freq is None:
                 freq = infer_step(time, inside)
             if freq is not None and freq != "rows":
-                breaks |= ~steps_between(time, freq)
+                breaks = np.union1d(breaks, np.flatnonzero(~steps_between(time, freq)) + 1)
         self.values: np.ndarray = values
         self.names: tuple[str, ...] = names
         self.time: np.ndarray | None = time
@@ -132,7 +134,7 @@ class TimeSeries:
         self.groups: tuple[Any, ...] = groups
         self.bounds: np.ndarray = bounds
         self.target_rows = np.array([[0, rows]], dtype=np.int64)
-        self._breaks = np.flatnonzero(breaks) + 1
+        self._breaks = breaks
         self._refuse_empty_columns()
 
     def __len__(self) -> int:
@@ -290,6 +292,8 @@ def _columns(
     """Values as a floating matrix with its names, and time and group as columns."""
     if isinstance(names, str):
         raise ValueError(f"names= must be a list of column names, received the text {names!r}.")
+    if isinstance(values, (str, PathLike)):
+        values = _mapped(Path(values))
     if not isinstance(values, (np.ndarray, Sequence)) and not hasattr(
         values, "__array_interface__"
     ):
@@ -310,6 +314,20 @@ def _columns(
     if len(names) != values.shape[1]:
         raise ValueError(f"names= has {len(names)} names for {values.shape[1]} columns of values.")
     return values, _distinct(names), time, group
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The rows of a `.npy` file, mapped."""
+    try:
+        values = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"values= names no file: {path}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"values={str(path)!r} is no whole .npy file ({error}). "
+            "Write one with numpy.save, or read a CSV file with read_csv."
+        ) from error
+    return np.asanyarray(values)
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -101,6 +101,11 @@ def _from_text(text: list[str], time_format: str | None) -> np.ndarray:
         if wrong.any():
             raise ValueError(int(wrong.argmax()), text[wrong.argmax()])
         return (seconds * 1e6).round().astype(np.int64).view("datetime64[us]")
+    if time_format == "count":
+        row = _bad_row(text, re.compile(r"[+-]?\d{1,18}"))
+        if row >= 0:
+            raise ValueError(row, text[row])
+        return np.array(text, dtype=np.int64)
     if time_format is not None:
         return _from_format(text, time_format)
     if ISO_WITH_ZONE.fullmatch(text[0]):
@@ -153,8 +158,9 @@ def as_times(time: Any, *, time_format: str | None = None, what: str = "time") -
 
     Args:
         time: `datetime64`, integers (kept as they are: a counter), `datetime` objects, or text.
-        time_format: `strptime` format of text, or `"unix"` for seconds since 1970. By default
-            ISO 8601 and the common dotted and slashed dates are recognised.
+        time_format: `strptime` format of text, `"unix"` for seconds since 1970, or `"count"` for
+            whole numbers. By default ISO 8601 and the common dotted and slashed dates are
+            recognised.
         what: what to call the times in an error.
 
     Raises:
@@ -180,6 +186,8 @@ def as_times(time: Any, *, time_format: str | None = None, what: str = "time") -
                 raise ValueError(f"{what}: {error}") from error
             row, value = error.args
             wanted = f"format {time_format!r}" if time_format else "a date and time"
+            if time_format is None and value.lstrip("+-").isdigit():
+                wanted += " (or time_format='count' for whole numbers, 'unix' for seconds)"
             raise ValueError(
                 f"{what}: expected {wanted} in every row, received {value!r} in row {row} "
                 "(counted from 0). Correct the row, or pass time_format= with its format."
@@ -188,6 +196,8 @@ def as_times(time: Any, *, time_format: str | None = None, what: str = "time") -
         raise ValueError(
             f"{what}= must hold dates, integers or text, received dtype {values.dtype}."
         )
+    if times.dtype.kind == "i":
+        return times
     missing = np.isnat(times)
     if missing.any():
         raise ValueError(

@@ -1,11 +1,7 @@
 """jena_climate: the Jena weather record, from a file or a download, as a TimeSeries."""
 
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from keras_rnnkit.data import TimeSeries, read_csv
 
@@ -76,15 +72,14 @@ def jena_climate(path: str | PathLike[str] | None = None) -> TimeSeries:
     """
     path = _download() if path is None else Path(path)
     try:
-        with _unpacked(path) as file:
-            series = read_csv(
-                file,
-                time="Date Time",
-                time_format="%d.%m.%Y %H:%M:%S",
-                freq="10min",
-                sort=True,
-                duplicates="first",
-            )
+        series = read_csv(
+            path,
+            time="Date Time",
+            time_format="%d.%m.%Y %H:%M:%S",
+            freq="10min",
+            sort=True,
+            duplicates="first",
+        )
         unknown = [name for name in series.names if name not in COLUMNS]
         if unknown:
             raise ValueError(
@@ -116,24 +111,3 @@ def _download() -> Path:
             "means and pass its path, jena_climate('jena_climate_2009_2016.csv.zip'); or take "
             "synthetic_weather(), which needs no download."
         ) from error
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """The CSV file itself, out of its zip where it is in one."""
-    if path.suffix.lower() != ".zip" or not path.is_file():
-        yield path
-        return
-    try:
-        with zipfile.ZipFile(path) as archive, TemporaryDirectory() as folder:
-            # The public zip was packed on a Mac, which adds a hidden file of its own.
-            members = [
-                name
-                for name in archive.namelist()
-                if name.endswith(".csv") and not name.startswith("__MACOSX/")
-            ]
-            if len(members) != 1:
-                raise ValueError(f"the zip holds {len(members)} CSV files, expected one.")
-            yield Path(archive.extract(members[0], folder))
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{error}.") from error

@@ -297,3 +297,24 @@ def test_real_files_equal_pandas(name, options):
     steps = pd.Series(np.diff(expected))
     assert series.freq == steps.mode()[0].to_timedelta64()
     assert len(series.segments()) == (steps != steps.mode()[0]).sum() + 1
+
+
+def test_whole_numbers_count_steps_where_the_caller_says_so(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("step,x\n10,1\n11,2\n13,3\n")
+    series = rk.read_csv(path, time="step", time_format="count")
+    assert series.time.tolist() == [10, 11, 13]
+    assert series.segments().tolist() == [[0, 2], [2, 3]]
+    with pytest.raises(ValueError, match="time_format='count' for whole numbers"):
+        rk.read_csv(path, time="step")
+
+
+def test_hidden_files_of_a_zip_are_passed_over(tmp_path):
+    path = tmp_path / "rows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("rows.csv", "t,x\n2024-01-01,1\n")
+        archive.writestr("__MACOSX/._rows.csv", "junk")
+    assert len(rk.read_csv(path)) == 1
+    path.write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="no archive, or a damaged one"):
+        rk.read_csv(path)

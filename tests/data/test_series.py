@@ -432,3 +432,17 @@ def test_unknown_and_doubled_columns_are_refused():
         series.columns(["a", "a"], what="targets")
     with pytest.raises(ValueError, match="names 'c'"):
         series["c"]
+
+
+def test_a_npy_file_is_mapped_by_its_path(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.arange(12, dtype=np.float32).reshape(6, 2))
+    for place in (path, str(path)):
+        series = rk.TimeSeries(place, names=["a", "b"])
+        assert isinstance(series.values, np.memmap)
+        assert series["b"].tolist() == [1, 3, 5, 7, 9, 11]
+    with pytest.raises(FileNotFoundError, match="values= names no file"):
+        rk.TimeSeries(tmp_path / "other.npy")
+    path.write_bytes(path.read_bytes()[:140])
+    with pytest.raises(ValueError, match=r"is no whole \.npy file"):
+        rk.TimeSeries(path)
