@@ -46,6 +46,14 @@ def test_formats_equal_strptime(moments, time_format):
     assert (as_times(text, time_format=time_format) == microseconds(expected)).all()
 
 
+@pytest.mark.parametrize("fraction", ["5", "05", "123", "000001", "999999"])
+def test_short_fractions_of_a_second_equal_strptime(fraction):
+    time_format = "%d.%m.%Y %H:%M:%S,%f"
+    text = f"1.2.2024 3:04:05,{fraction}"
+    expected = dt.datetime.strptime(text, time_format)
+    assert (as_times([text], time_format=time_format) == microseconds([expected])).all()
+
+
 @given(moments=st.lists(MOMENTS, min_size=1, max_size=6), mark=st.sampled_from("T "))
 def test_iso_text_is_recognised(moments, mark):
     for unit in ("minutes", "seconds", "milliseconds", "microseconds"):
