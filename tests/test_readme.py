@@ -9,7 +9,6 @@ ROOT = Path(__file__).parents[1]
 
 
 # Keras itself raises it on TensorFlow where it saves a model.
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
 def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
     text = (ROOT / page).read_text(encoding="utf-8")

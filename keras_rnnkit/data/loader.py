@@ -17,7 +17,8 @@ class WindowLoader(keras.utils.PyDataset):
     """Windows over a series as a `keras.utils.PyDataset`, for every backend of Keras.
 
     It takes the options of `window_dataset` and gives the same batches, in the same order for the
-    same seed, as NumPy arrays and without TensorFlow.
+    same seed, as NumPy arrays and without TensorFlow. Pass `shuffle=False` to `model.fit`, which
+    else shuffles the batches once more.
 
     Args:
         series: a `TimeSeries` (or a part from `split`), array or DataFrame.

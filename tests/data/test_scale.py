@@ -245,7 +245,6 @@ def test_a_damaged_file_is_refused(tmp_path):
 
 
 @pytest.mark.backends
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_the_scaling_rides_inside_a_saved_model(tmp_path):
     series = panel()
     scaler = rk.Scaler().fit(series)
@@ -267,7 +266,6 @@ def test_the_scaling_rides_inside_a_saved_model(tmp_path):
 
 
 @pytest.mark.backends
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_the_layer_trains_in_a_model_that_builds_itself():
     series = panel()
     scaler = rk.Scaler().fit(series)

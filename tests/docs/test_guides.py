@@ -13,7 +13,6 @@ BLOCK = re.compile(
 
 
 # Keras itself raises it on TensorFlow where it saves a model.
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("*.md")), ids=lambda path: path.stem)
 def test_python_blocks_run_in_order(guide, tmp_path, monkeypatch):
     if keras.backend.backend() != "tensorflow":

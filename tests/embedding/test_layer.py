@@ -15,9 +15,6 @@ from keras import layers, ops
 
 import keras_rnnkit as rk
 
-# TensorFlow's variables do not know NumPy 2's `copy`; nothing here can change that.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
-
 VOCABULARY = ["", "[UNK]", "the", "dgo", "cat"]
 ROWS = np.array([[0, 0], [0, 0], [0.5, -1], [0, 0], [0.25, 2]], dtype="float32")
 FREE = [1, 3]
