@@ -52,7 +52,7 @@ class TimeSeries:
         freq: step of time between rows: `"10min"`, `"1h"`, a timedelta, an integer for integer
             times; or `"rows"`: every row follows the one before, whatever their times. Default:
             the commonest step.
-        time_format: `strptime` format of text in `time`, or `"unix"`.
+        time_format: `strptime` format of text in `time`, `"unix"` or `"count"`; see `read_csv`.
 
     Attributes:
         values: `(rows, columns)` floating.
