@@ -1,0 +1,1 @@
+"""Cells and layers that show every state, on every path."""
