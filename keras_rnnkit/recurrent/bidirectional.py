@@ -84,21 +84,23 @@ class Bidirectional(keras.layers.Bidirectional):
         else:
             found = [
                 layer(sequences, initial_state=states, mask=mask, training=training)
-                for layer, states in zip(self.directions, given, strict=True)
+                for layer, states in zip(self.directions(), given, strict=True)
             ]
         forward, backward = (
             list(results) if isinstance(results, (list, tuple)) else [results] for results in found
         )
         return self._merge(forward, backward)
 
-    @property
     def directions(self) -> tuple[Any, Any]:
-        """The forward and the backward layer."""
+        """Return the forward and the backward layer.
+
+        No property: Keras names a layer in a weights file by the first attribute that shows it.
+        """
         return self.forward_layer, self.backward_layer
 
     def fuses(self, training: bool = False, tensor: Any = None) -> bool:
         """Whether one kernel runs both directions in such a call."""
-        forward, backward = self.directions
+        forward, backward = self.directions()
         return (
             all(
                 isinstance(layer, KnownCell)
@@ -108,7 +110,7 @@ class Bidirectional(keras.layers.Bidirectional):
                 and paths.decide(layer, training, tensor).fused
                 # One kernel reads one input, and each direction drops its own.
                 and not (training and layer.dropout)
-                for layer in self.directions
+                for layer in self.directions()
             )
             and type(forward) is type(backward)
             and forward.units == backward.units
@@ -121,14 +123,14 @@ class Bidirectional(keras.layers.Bidirectional):
         forward = self.forward_layer
         settled = [
             layer.begin(sequences, states, mask, training)
-            for layer, states in zip(self.directions, given, strict=True)
+            for layer, states in zip(self.directions(), given, strict=True)
         ]
         packed = forward.packed(settled[0])
         outputs, last = kernels.current().fused(
             forward.equations.fused_kind(forward.cell),
             packed.sequence,
             [one.states for one in settled],
-            [layer.equations.fused_weights(layer.cell) for layer in self.directions],
+            [layer.equations.fused_weights(layer.cell) for layer in self.directions()],
             packed.lengths,
         )
         counts = [packed.counts, None]
@@ -141,13 +143,13 @@ class Bidirectional(keras.layers.Bidirectional):
             counts[1] = masks.count_steps(settled[1].mask)
         results: list[Result] = [
             layer.unpacked(*each)
-            for layer, *each in zip(self.directions, settled, outputs, last, counts, strict=True)
+            for layer, *each in zip(self.directions(), settled, outputs, last, counts, strict=True)
         ]
-        for layer in self.directions:
+        for layer in self.directions():
             release_dropout(layer.cell)
         return [
             layer.conclude(one, result)
-            for layer, one, result in zip(self.directions, settled, results, strict=True)
+            for layer, one, result in zip(self.directions(), settled, results, strict=True)
         ]
 
     def _merge(self, forward: list[Any], backward: list[Any]) -> Any:
@@ -175,7 +177,7 @@ class Bidirectional(keras.layers.Bidirectional):
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         """Return the shape of each result of a call."""
-        shapes = [layer.compute_output_shape(sequences_shape) for layer in self.directions]
+        shapes = [layer.compute_output_shape(sequences_shape) for layer in self.directions()]
         several = self.return_state or self.return_state_sequences
         forward, backward = (list(shape) if several else [tuple(shape)] for shape in shapes)
         output = tuple(forward[0])
@@ -204,7 +206,7 @@ class Bidirectional(keras.layers.Bidirectional):
 
     def reset_state(self, rows: Any = None) -> None:
         """Put the carried states of both directions back to the start, or those of some rows."""
-        for layer in self.directions:
+        for layer in self.directions():
             layer.reset_state(rows)
 
 

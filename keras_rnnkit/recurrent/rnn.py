@@ -101,18 +101,7 @@ class StateSequences(keras.layers.RNN):
 
     def begin(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Pass:
         """Settle the inputs of a call: states of the batch's size, the order, dropout masks."""
-        length = sequences.shape[1]
-        if length == 0:
-            raise ValueError(
-                f"`sequences` of {self.name!r} must have at least one time step; received shape "
-                f"{tuple(sequences.shape)}. Leave empty sequences out of the batch."
-            )
-        if self.unroll and length is None:
-            raise ValueError(
-                f"{self.name!r} has unroll=True, which needs a known number of time steps; "
-                f"received shape {tuple(sequences.shape)}. Give it in "
-                "keras.Input(shape=(time, features)), or pass unroll=False."
-            )
+        self._require_steps(sequences.shape)
         states = self._settle_states(initial_state, sequences)
         if training:
             draw_dropout(self.cell, sequences[:, 0], states)
@@ -143,6 +132,20 @@ class StateSequences(keras.layers.RNN):
             found += tree.pack_sequence_as(settled.states, result.sequences)
         found = tree.map_structure(lambda x: ops.cast(x, self.compute_dtype), found)
         return tuple(found) if len(found) > 1 else found[0]
+
+    def _require_steps(self, shape: Any) -> None:
+        """Refuse a number of time steps that cannot be run."""
+        if shape[1] == 0:
+            raise ValueError(
+                f"`sequences` of {self.name!r} must have at least one time step; received shape "
+                f"{tuple(shape)}. Leave empty sequences out of the batch."
+            )
+        if self.unroll and shape[1] is None:
+            raise ValueError(
+                f"{self.name!r} has unroll=True, which needs a known number of time steps; "
+                f"received shape {tuple(shape)}. Give it in "
+                "keras.Input(shape=(time, features)), or pass unroll=False."
+            )
 
     def _settle_states(self, given: Any, sequences: Any) -> list[Any]:
         """The states before the first step: given, carried over, or the cell's own."""
@@ -219,6 +222,7 @@ class StateSequences(keras.layers.RNN):
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         """Return the shape of each result of a call."""
         require_time_axis(self.name, keras.KerasTensor(sequences_shape))
+        self._require_steps(sequences_shape)
         shape = super().compute_output_shape(sequences_shape, initial_state_shape)
         if not self.return_state_sequences:
             return shape
