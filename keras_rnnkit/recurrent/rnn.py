@@ -9,6 +9,7 @@ import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import masks
+from keras_rnnkit.recurrent.states import as_array, zero_rows
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
@@ -192,9 +193,7 @@ class StateSequences(keras.layers.RNN):
             rows: Indices or booleans of the samples to put back; all when None.
         """
         for variable in tree.flatten(self.states or []):
-            value = variable.numpy().copy()
-            value[slice(None) if rows is None else rows] = 0
-            variable.assign(value)
+            zero_rows(variable, rows)
 
     @property
     def variables(self) -> list[Any]:
@@ -209,7 +208,7 @@ class StateSequences(keras.layers.RNN):
         super().save_own_variables(store)
         if self.save_states:
             for index, variable in enumerate(tree.flatten(self.states or [])):
-                store[f"state_{index}"] = variable.numpy()
+                store[f"state_{index}"] = as_array(variable)
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Load the carried states if they were saved and are asked for by `save_states`."""

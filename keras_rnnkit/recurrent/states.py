@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
+from keras import ops, tree
 
 from keras_rnnkit.recurrent.paths import recurrent_layers
 
@@ -31,7 +31,7 @@ def get_states(model: Any) -> dict[str, list[np.ndarray]]:
     [(2, 4), (2, 4)]
     """
     return {
-        name: [np.array(variable.numpy()) for variable in variables]
+        name: [as_array(variable) for variable in variables]
         for name, variables in _carried(model).items()
     }
 
@@ -105,9 +105,22 @@ def reset_states(model: Any, rows: Any = None) -> None:
     """
     for variables in _carried(model).values():
         for variable in variables:
-            value = np.array(variable.numpy())
-            value[slice(None) if rows is None else np.asarray(rows)] = 0
-            variable.assign(value)
+            zero_rows(variable, rows)
+
+
+def as_array(variable: keras.Variable) -> np.ndarray:
+    """Return a variable's value as an array of its own.
+
+    By way of a tensor: what Keras does with its own variables NumPy 2 deprecates.
+    """
+    return np.array(ops.convert_to_numpy(ops.copy(variable)))
+
+
+def zero_rows(variable: keras.Variable, rows: Any = None) -> None:
+    """Set rows of a carried state to zero; all when None."""
+    value = as_array(variable)
+    value[slice(None) if rows is None else np.asarray(rows)] = 0
+    variable.assign(value)
 
 
 def _carried(model: Any) -> dict[str, list[keras.Variable]]:

@@ -14,14 +14,13 @@ from tests.recurrent.cases import (
     TIME,
     UNITS,
     arrays,
+    grid,
     inputs,
     make,
     mask_of,
     states_of,
     weights_of,
 )
-
-pytestmark = pytest.mark.backends
 
 
 def both(cell, merge_mode="concat", **kwargs):
@@ -31,9 +30,10 @@ def both(cell, merge_mode="concat", **kwargs):
     return layer
 
 
-@pytest.mark.parametrize("path", ["loop", "fused"])
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("cell", ["SimpleRNN", "LSTM", "GRU"])
+@pytest.mark.backends
+@pytest.mark.parametrize(
+    ("cell", "mask", "path"), grid(["LSTM", "GRU", "SimpleRNN"], MASKS, ["fused", "loop"])
+)
 def test_both_directions_are_those_of_the_equations(cell, mask, path, monkeypatch):
     if path == "fused" and keras.backend.backend() == "jax" and cell != "LSTM":
         pytest.skip("no fused kernel computes this cell on this backend")
@@ -74,11 +74,12 @@ def test_merging_is_keras_merging(merge_mode, sequences):
     theirs = keras.layers.Bidirectional(keras.layers.LSTM(UNITS, **options), merge_mode=merge_mode)
     wanted = arrays(theirs(x, mask=mask))
     ours.build(x.shape)
-    ours.set_weights(theirs.get_weights())
+    ours.set_weights(arrays(theirs.weights))
     for one, other in zip(arrays(ours(x, mask=mask)), wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("merge_mode", ["concat", None])
 def test_a_functional_model_knows_every_shape_and_mask(merge_mode):
     words = keras.Input((None,), dtype="int32")
@@ -100,6 +101,7 @@ def test_a_functional_model_knows_every_shape_and_mask(merge_mode):
     np.testing.assert_allclose(found[-1], shorter[-1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.backends
 def test_dropout_is_drawn_for_each_direction():
     layer = both("GRU", dropout=0.5, use_cudnn="auto")
     assert not layer.fuses(training=True)

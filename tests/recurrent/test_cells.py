@@ -21,8 +21,6 @@ from tests.recurrent.cases import (
     weights_of,
 )
 
-pytestmark = pytest.mark.backends
-
 
 def cell_of(cell, **kwargs):
     if cell.startswith("GRU"):
@@ -30,6 +28,7 @@ def cell_of(cell, **kwargs):
     return getattr(rk, cell.split()[0] + "Cell")(UNITS, **kwargs)
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_step_is_that_of_the_equations(cell):
     x, states, weights = inputs()[:, 0], states_of(cell), weights_of(cell)
@@ -49,6 +48,7 @@ def test_a_step_is_that_of_the_equations(cell):
         np.testing.assert_allclose(gate, gates[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("cell", CELLS)
 def test_keras_rnn_stacks_the_states_over_time(cell):
     x, weights = inputs(), weights_of(cell)
@@ -98,6 +98,7 @@ def test_unpack_says_what_is_wrong():
         rk.GRUCell(3, return_state=True).unpack(np.ones((2, 5)))
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("rates", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}])
 @pytest.mark.parametrize("cell", CELLS)
 def test_dropout_is_keras_dropout(cell, rates):
@@ -137,7 +138,7 @@ def test_the_bound_fails_when_the_leaked_state_is_masked(cell, monkeypatch):
     monkeypatch.setattr(type(equations), "step", masked_step)
     layer = make(cell, recurrent_dropout=0.2, return_state_sequences=True, use_cudnn=False)
     layer.build((4, 240, 1))
-    weights = layer.get_weights()
+    weights = arrays(layer.weights)
     # An open memory: z or f near 1, as a trained cell may have, so that the fault shows at once.
     weights[-1][..., :UNITS] = 20.0
     weights[-1][..., UNITS : 2 * UNITS] = 20.0

@@ -136,7 +136,7 @@ def test_a_gradient_passes_a_stateful_layer():
     """Keras on torch assigns the state in place, under the gradient that needs it."""
     layer = rk.LSTM(UNITS, stateful=True)
     layer.build((BATCH, TIME, FEATURES))
-    weights = layer.get_weights()
+    weights = arrays(layer.weights)
     for _ in range(2):
         (found,) = gradients(lambda x: keras.ops.sum(layer(x) ** 2), [inputs()])
         assert np.abs(found).max() > 1e-6
@@ -158,6 +158,6 @@ def test_weights_can_be_differentiated_through_a_scope():
     def loss(*weights):
         return keras.ops.sum(with_weights(layer, weights, inputs()) ** 2)
 
-    found = gradients(loss, layer.get_weights())
+    found = gradients(loss, arrays(layer.weights))
     assert [gradient.shape for gradient in found] == [w.shape for w in weights_of("GRU")]
     assert all(np.abs(gradient).max() > 1e-4 for gradient in found)

@@ -7,7 +7,7 @@ import pytest
 from tests import reference
 from tests.recurrent import reference_kernels
 from tests.recurrent.autodiff import gradients, with_weights
-from tests.recurrent.cases import CELLS, inputs, make, states_of, weights_of
+from tests.recurrent.cases import CELLS, arrays, inputs, make, states_of, weights_of
 
 pytestmark = pytest.mark.backends
 BATCH, TIME, FEATURES, UNITS = 2, 4, 2, 2
@@ -97,7 +97,7 @@ def test_padding_reaches_neither_result_nor_gradient(monkeypatch):
     spoilt = np.where(mask[..., None], x, np.nan).astype("float32")
     layer = make("LSTM", return_state_sequences=True, use_cudnn=True)
     layer.build(x.shape)
-    weights = layer.get_weights()
+    weights = arrays(layer.weights)
 
     def loss(x, *weights):
         return sum(keras.ops.sum(y**2) for y in with_weights(layer, weights, x, mask=mask)[:2])

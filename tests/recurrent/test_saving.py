@@ -117,7 +117,6 @@ def model_around(layer):
     return keras.Sequential([keras.Input((TIME, FEATURES)), layer])
 
 
-@pytest.mark.backends
 @pytest.mark.parametrize("cell", CELLS)
 def test_weight_files_go_to_and_from_keras_layers(cell, tmp_path):
     x = inputs()

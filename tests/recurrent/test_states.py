@@ -14,7 +14,7 @@ def model_of(*layers, batch=BATCH):
     return keras.Sequential([keras.Input((TIME, FEATURES), batch_size=batch), *layers])
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS if keras.backend.backend() == "tensorflow" else ["LSTM"])
 def test_predict_and_fit_carry_states(cell):
     """Keras loses them on JAX, where variables that the model does not list are not kept."""
     model = model_of(make(cell, stateful=True, name="one"), keras.layers.Dense(1))
@@ -35,7 +35,7 @@ def test_a_smaller_last_batch_keeps_its_number_of_rows():
     model = model_of(rk.GRU(UNITS, stateful=True, name="gru"))
     x = inputs(7)
     plain = model_of(rk.GRU(UNITS), batch=None)
-    plain.set_weights(model.get_weights())
+    plain.set_weights(arrays(model.weights))
     found = model.predict(x, batch_size=BATCH, verbose=0)
     assert found.shape == (7, UNITS)
     states = rk.get_states(model)["gru"][0]
@@ -118,4 +118,4 @@ def test_states_are_saved_when_asked(tmp_path):
         again = keras.models.load_model(tmp_path / "model.keras")
         saved = rk.get_states(model)["lstm"] if save_states else np.zeros((2, BATCH, 3))
         np.testing.assert_array_equal(rk.get_states(again)["lstm"], saved)
-        np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
+        np.testing.assert_array_equal(*arrays([again.weights[0], model.weights[0]]))
