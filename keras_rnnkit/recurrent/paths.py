@@ -127,6 +127,8 @@ def decide(
         )
     ]
     conditions += _cell_conditions(layer, training)
+    conditions.append(Condition("use_bias", layer.cell.use_bias, True, ""))
+    conditions.append(Condition("mask", "any", True, ""))
     kind = equations_of(layer.cell).fused_kind(layer.cell)  # type: ignore[union-attr]
     found = kernel.fused_conditions(kind, layer.compute_dtype, tensor, compiled)
     conditions += [Condition(*condition) for condition in found]
@@ -142,7 +144,7 @@ def _path(layer: Any, fused: bool, tensor: Any) -> str:
 
 
 def _cell_conditions(layer: Any, training: bool) -> list[Condition]:
-    """What the equations must be for a kernel to compute them; masks and biases never matter."""
+    """What the equations must be for a kernel to compute them."""
     cell = layer.cell
     simple = isinstance(cell, keras.layers.SimpleRNNCell)
     allowed = ("tanh", "relu") if simple else ("tanh",)
@@ -288,17 +290,13 @@ def _keras_path(layer: Any, training: bool, tensor: Any, compiled: bool, mask: A
         _keras_mask_condition(backend, mask),
     ]
     if backend == "jax" and isinstance(cell, keras.layers.GRUCell):
-        conditions.append(
-            Condition("cell", "gru", False, "JAX has a cuDNN kernel for the LSTM alone")
-        )
+        remedy = "JAX has a cuDNN kernel for the LSTM alone"
+        conditions.append(Condition("backend", backend, False, remedy))
     kernel = kernels.current()
     device = kernel.device(tensor)
     conditions.append(Condition("device", device, device == "GPU", "run on an NVIDIA GPU"))
-    conditions += [
-        Condition(*condition)
-        for condition in kernel.fused_conditions("lstm", layer.compute_dtype, tensor, compiled)
-        if condition[0] == "compiled"
-    ]
+    compilation = kernel.fused_conditions("lstm", layer.compute_dtype, tensor, compiled)[-1]
+    conditions.append(Condition(*compilation))
     fused = all(condition.holds for condition in conditions)
     return LayerPath(layer.name, _path(layer, fused, tensor), tuple(conditions))
 

@@ -157,8 +157,9 @@ class StateSequences(keras.layers.RNN):
         elif self.stateful:
             leaves = [self._rows(state, batch, static_batch) for state in tree.flatten(self.states)]
         else:
-            return list(default)
-        leaves = [ops.cast(state, self.compute_dtype) for state in leaves]
+            leaves = tree.flatten(default)
+        dtype = getattr(self.cell, "compute_dtype", self.compute_dtype)
+        leaves = [ops.cast(state, dtype) for state in leaves]
         return list(tree.pack_sequence_as(default, leaves))
 
     def _rows(self, state: Any, batch: Any, static_batch: int | None) -> Any:

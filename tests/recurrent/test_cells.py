@@ -42,7 +42,8 @@ def test_a_step_is_that_of_the_equations(cell):
     for found, expected in zip(arrays(new), wanted, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     equations = equations_of(one)
-    found = equations.gates(one, equations.project(one, keras.ops.convert_to_tensor(x)), states[0])
+    projected = equations.project(one, keras.ops.convert_to_tensor(x))
+    found = equations.gates(one, projected, keras.ops.convert_to_tensor(states[0]))
     assert one.gate_names[: len(gates)] == tuple(gates)
     for gate, name in zip(arrays(found), one.gate_names, strict=True):
         np.testing.assert_allclose(gate, gates[name], rtol=1e-5, atol=1e-6)

@@ -46,7 +46,7 @@ def test_each_condition_that_fails_is_named_and_keeps_the_kernel_away(
     layer = getattr(rk, name)(3, **options)
     report = rk.explain_path(layer, training=True)
     (path,) = report.layers
-    cell = [failed.name for failed in path.failed if failed.name != "cell"]
+    cell = [failed.name for failed in path.failed if failed.name != "backend"]
     assert cell == [condition]
     assert path.path == ("loop" if options.get("unroll") else kernels.current().LOOP)
     assert not ran(layer, training=True)
@@ -62,7 +62,7 @@ def test_where_nothing_fails_the_kernel_runs(name, options, monkeypatch):
     layer = getattr(rk, name)(3, **options)
     (path,) = rk.explain_path(layer, training=True).layers
     if BACKEND == "jax" and name != "LSTM":
-        assert [failed.name for failed in path.failed] == ["cell"]
+        assert [failed.name for failed in path.failed] == ["backend"]
     else:
         assert path.failed == ()
         assert path.path == FUSED_NAME

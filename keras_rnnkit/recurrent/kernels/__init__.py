@@ -12,7 +12,8 @@ Every file defines
     device(tensor) -> "GPU" or "CPU"
                       where the tensor lies; where the backend would put it, when None or symbolic
     fused_conditions(kind, dtype, tensor, compiled) -> list of (name, value, holds, remedy)
-                      what this machine and this input must be for the fused kernel
+                      what this machine and this input must be for the fused kernel; the last one
+                      is about compilation
     fused(kind, sequence, states, weights, lengths) -> (outputs, last_states)
                       run it
 

@@ -34,7 +34,7 @@ def fused_conditions(
     """What `jax.experimental.rnn.lstm` needs of the machine and the input."""
     where = device(tensor)
     return [
-        ("cell", kind, kind == "lstm", "JAX has a cuDNN kernel for the LSTM alone"),
+        ("backend", "jax", kind == "lstm", "JAX has a cuDNN kernel for the LSTM alone"),
         (
             "dtype",
             dtype,
@@ -42,7 +42,7 @@ def fused_conditions(
             'use dtype="float32"',
         ),
         ("device", where, where == "GPU", "run on an NVIDIA GPU that JAX can see"),
-        ("compiled", compiled, True, ""),
+        ("XLA", compiled, True, ""),
     ]
 
 

@@ -49,6 +49,7 @@ def fused_conditions(
     where = device(tensor)
     cuda_build = bool(tf.sysconfig.get_build_info().get("is_cuda_build"))
     return [
+        ("backend", "tensorflow", True, ""),
         (
             "dtype",
             dtype,
@@ -62,7 +63,7 @@ def fused_conditions(
             cuda_build,
             "install a TensorFlow built for CUDA: pip install 'tensorflow[and-cuda]'",
         ),
-        ("compiled", compiled, not compiled, "pass jit_compile=False: XLA has no cuDNN op"),
+        ("XLA", compiled, not compiled, "pass jit_compile=False: XLA has no cuDNN op"),
     ]
 
 

@@ -31,7 +31,13 @@ def fused_conditions(
 ) -> list[tuple[str, Any, bool, str]]:
     """What torch's kernels need: they run on every device, but are opaque to a trace."""
     compiled = compiled or torch.jit.is_tracing() or torch.compiler.is_compiling()
-    return [("compiled", compiled, not compiled, "run it outside torch.compile and torch.jit")]
+    floats = {"float16", "bfloat16", "float32", "float64"}
+    return [
+        ("backend", "torch", True, ""),
+        ("dtype", dtype, dtype in floats, "use a floating dtype"),
+        ("device", device(tensor), True, ""),
+        ("torch.compile", compiled, not compiled, "run it outside torch.compile and torch.jit"),
+    ]
 
 
 def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> Any:
