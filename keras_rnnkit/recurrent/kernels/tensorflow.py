@@ -29,6 +29,8 @@ def scan(step: Any, states: Any, inputs: Any, keep: Any) -> Any:
         body,
         (tf.constant(0), *written, *states),
         maximum_iterations=length,
+        # With TensorFlow's default of 10 a step is up to a tenth slower.
+        parallel_iterations=32,
         swap_memory=True,
     )
     return list(result[1 + count :]), [array.stack() for array in result[1 : 1 + count]]
