@@ -132,10 +132,16 @@ class LSTMEquations(Equations):
     state_names = ("h", "c")
     gate_names = ("i", "f", "g", "o")
 
+    def input_bias(self, cell: Any) -> Any:
+        """None: added after both products, where TensorFlow does not fuse it into the first."""
+        return None
+
     def gates(self, cell: Any, projected: Any, h: Any, training: bool = False) -> list[Any]:
         """Return the gates; see `Equations`."""
         masks = self.recurrent_masks(cell, h, training)
         joined = projected + product(h, cell.recurrent_kernel, masks)
+        if cell.use_bias:
+            joined = ops.add(joined, cell.bias)
         i, f, g, o = ops.split(joined, 4, axis=-1)
         gate = cell.recurrent_activation
         return [gate(i), gate(f), cell.activation(g), gate(o)]
