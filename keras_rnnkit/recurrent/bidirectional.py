@@ -13,6 +13,7 @@ from keras_rnnkit.recurrent.rnn import (
     release_dropout,
     require_time_axis,
 )
+from keras_rnnkit.recurrent.states import zero_rows
 
 
 @register
@@ -207,7 +208,8 @@ class Bidirectional(keras.layers.Bidirectional):
     def reset_state(self, rows: Any = None) -> None:
         """Put the carried states of both directions back to the start, or those of some rows."""
         for layer in self.directions():
-            layer.reset_state(rows)
+            for variable in tree.flatten(layer.states or []):
+                zero_rows(variable, rows)
 
 
 def _halves(name: str, states: list[Any]) -> list[list[Any]]:

@@ -122,8 +122,10 @@ class SimpleRNNEquations(Equations):
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
-        kinds = {keras.activations.tanh: "rnn_tanh", keras.activations.relu: "rnn_relu"}
-        return kinds.get(cell.activation)
+        for name in ("tanh", "relu"):
+            if computes(cell.activation, name):
+                return f"rnn_{name}"
+        return None
 
 
 class LSTMEquations(Equations):
@@ -213,11 +215,13 @@ class GRUEquations(Equations):
         return kernel, reset_first(cell.recurrent_kernel), biases[0], biases[1]
 
 
+def computes(function: Any, name: str) -> bool:
+    """Whether an activation is Keras's of this name, by either of the names that Keras has."""
+    return function is getattr(keras.activations, name) or function is getattr(ops, name)
+
+
 def _tanh_and_sigmoid(cell: Any) -> bool:
-    return (
-        cell.activation is keras.activations.tanh
-        and cell.recurrent_activation is keras.activations.sigmoid
-    )
+    return computes(cell.activation, "tanh") and computes(cell.recurrent_activation, "sigmoid")
 
 
 SIMPLE_RNN, LSTM, GRU = SimpleRNNEquations(), LSTMEquations(), GRUEquations()

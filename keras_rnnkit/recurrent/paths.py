@@ -12,7 +12,7 @@ import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import kernels, masks
-from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.equations import computes, equations_of
 
 FUSED = ("cudnn", "aten")
 
@@ -126,7 +126,8 @@ def decide(
             'pass use_cudnn="auto" or True',
         )
     ]
-    conditions += _cell_conditions(layer, training)
+    dropped = layer.cell.recurrent_dropout if training else 0.0
+    conditions += _cell_conditions(layer, training, dropped)
     conditions.append(Condition("use_bias", layer.cell.use_bias, True, ""))
     conditions.append(Condition("mask", "any", True, ""))
     kind = equations_of(layer.cell).fused_kind(layer.cell)  # type: ignore[union-attr]
@@ -143,7 +144,7 @@ def _path(layer: Any, fused: bool, tensor: Any) -> str:
     return "loop" if layer.unroll else kernel.LOOP
 
 
-def _cell_conditions(layer: Any, training: bool) -> list[Condition]:
+def _cell_conditions(layer: Any, training: bool, recurrent_dropout: float) -> list[Condition]:
     """What the equations must be for a kernel to compute them."""
     cell = layer.cell
     simple = isinstance(cell, keras.layers.SimpleRNNCell)
@@ -160,9 +161,9 @@ def _cell_conditions(layer: Any, training: bool) -> list[Condition]:
             )
         )
     conditions.append(Condition("unroll", layer.unroll, not layer.unroll, "pass unroll=False"))
-    dropped = cell.recurrent_dropout if training else 0.0
+    remedy = "pass recurrent_dropout=0, or dropout"
     conditions.append(
-        Condition("recurrent_dropout", dropped, not dropped, "pass recurrent_dropout=0, or dropout")
+        Condition("recurrent_dropout", recurrent_dropout, not recurrent_dropout, remedy)
     )
     by_gate = bool(training and cell.dropout and getattr(cell, "implementation", 2) == 1)
     return [
@@ -178,7 +179,7 @@ def _cell_conditions(layer: Any, training: bool) -> list[Condition]:
 
 def _activation(argument: str, function: Any, allowed: tuple[str, ...]) -> Condition:
     name = getattr(function, "__name__", str(function))
-    holds = any(function is getattr(keras.activations, each) for each in allowed)
+    holds = any(computes(function, each) for each in allowed)
     return Condition(argument, name, holds, f"pass {argument}={allowed[0]!r}")
 
 
@@ -280,12 +281,12 @@ def _keras_path(layer: Any, training: bool, tensor: Any, compiled: bool, mask: A
             )
         return LayerPath(layer.name, _path(layer, False, tensor), (reason,))
     cell = layer.cell
-    # Keras asks whether the layer has recurrent dropout, not whether this call applies it.
     conditions = [
         Condition(
             "use_cudnn", layer.use_cudnn, layer.use_cudnn is not False, 'pass "auto" or True'
         ),
-        *_cell_conditions(layer, training=True),
+        # Keras asks whether the layer has recurrent dropout, not whether this call applies it.
+        *_cell_conditions(layer, training, cell.recurrent_dropout),
         Condition("use_bias", cell.use_bias, bool(cell.use_bias), "pass use_bias=True"),
         _keras_mask_condition(backend, mask),
     ]

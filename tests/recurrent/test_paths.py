@@ -27,6 +27,7 @@ FAST = [
     ("GRU", {}),
     ("SimpleRNN", {}),
     ("SimpleRNN", {"activation": "relu"}),
+    ("LSTM", {"activation": keras.ops.tanh, "recurrent_activation": keras.ops.sigmoid}),
 ]
 FUSED_NAME = "aten" if BACKEND == "torch" else "cudnn"
 

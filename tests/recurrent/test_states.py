@@ -81,8 +81,9 @@ def test_states_of_a_whole_model_are_read_set_and_reset():
     assert not any(value.any() for values in rk.get_states(model).values() for value in values)
 
 
-def test_a_layer_resets_rows_of_its_own():
-    layer = rk.Bidirectional(rk.LSTM(3, stateful=True))
+@pytest.mark.parametrize("library", [rk, keras.layers])
+def test_a_layer_resets_rows_of_its_own(library):
+    layer = rk.Bidirectional(library.LSTM(3, stateful=True))
     layer(inputs())
     layer.reset_state(rows=[1])
     for state in arrays(layer.states):

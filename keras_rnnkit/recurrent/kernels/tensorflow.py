@@ -7,6 +7,7 @@ import tensorflow as tf
 LOOP = "loop"
 HOISTS = False
 COMPILES = False
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 cudnn_rnn = tf.raw_ops.CudnnRNNV3
 
@@ -91,9 +92,6 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
         tf.split(outputs, directions, axis=-1),
         [[state[:, d] for state in last] for d in range(directions)],
     )
-
-
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 def opaque_parameters(weights: Any, gates: int) -> Any:
