@@ -1,0 +1,222 @@
+"""Bidirectional: both directions, with the states of every step of each."""
+
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from keras_rnnkit.recurrent import kernels, masks, paths
+from keras_rnnkit.recurrent.layers import KnownCell
+from keras_rnnkit.recurrent.rnn import (
+    Result,
+    register,
+    release_dropout,
+    require_time_axis,
+)
+from keras_rnnkit.recurrent.states import zero_rows
+
+
+@register
+class Bidirectional(keras.layers.Bidirectional):
+    """Keras's Bidirectional that also carries the state sequences of both directions.
+
+    Each direction runs its own layer over the sequence, the backward one from the end; where both
+    have the same fused kernel and nothing forbids it, one kernel runs both.
+
+    Args:
+        layer: A recurrent layer, run forward; its copy with `go_backwards=True` runs backward.
+        **kwargs: Keras's own arguments (`keras.layers.Bidirectional`): `merge_mode`,
+            `backward_layer`.
+
+    Call arguments:
+        sequences: (batch, time, features).
+        initial_state: The forward layer's states, then the backward layer's.
+        mask: (batch, time), true where a step counts. With `return_sequences` a masked step shows
+            zero, as in Keras, whatever the layer's `zero_output_for_mask`; state sequences hold.
+        training: Whether dropout applies.
+
+    Returns:
+        `(output, *last_states, *state_sequences)`: two outputs if `merge_mode` is None; the
+        states, forward then backward, if the layer has `return_state`; the state sequences,
+        forward then backward, if it has `return_state_sequences`. Every sequence is (batch, time,
+        units) in the input's time order: at step t the backward one has seen steps t and later.
+
+    Raises:
+        ValueError: As Keras's, or if the two layers differ in `return_state_sequences`.
+
+    Source: Schuster and Paliwal, Bidirectional recurrent neural networks, 1997.
+
+    >>> import numpy as np
+    >>> import keras_rnnkit as rk
+    >>> layer = rk.Bidirectional(rk.LSTM(4, return_state_sequences=True))
+    >>> output, h, c, backward_h, backward_c = layer(np.ones((2, 5, 3), "float32"))
+    >>> tuple(output.shape), tuple(backward_c.shape)
+    ((2, 8), (2, 5, 4))
+    """
+
+    def __init__(self, layer: Any, **kwargs: Any) -> None:
+        super().__init__(layer, **kwargs)
+        self.return_state_sequences = getattr(self.forward_layer, "return_state_sequences", False)
+        backward = getattr(self.backward_layer, "return_state_sequences", False)
+        if self.return_state_sequences != backward:
+            raise ValueError(
+                "`layer` and `backward_layer` must have the same `return_state_sequences`; "
+                f"received {self.return_state_sequences} and {backward}. Set both alike."
+            )
+
+    def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the time axis, then call as every layer; see the class."""
+        require_time_axis(self.name, sequences)
+        return super().__call__(sequences, *args, **kwargs)
+
+    def call(
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        mask: Any = None,
+        training: bool = False,
+        sequences_mask: Any = None,
+    ) -> Any:
+        """Process whole sequences in both directions; see the class."""
+        mask = sequences_mask if mask is None else mask
+        given = [None, None] if initial_state is None else _halves(self.name, list(initial_state))
+        if self.fuses(training, sequences):
+            found = self._run_fused(sequences, given, mask, training)
+        else:
+            found = [
+                layer(sequences, initial_state=states, mask=mask, training=training)
+                for layer, states in zip(self.directions(), given, strict=True)
+            ]
+        forward, backward = (
+            list(results) if isinstance(results, (list, tuple)) else [results] for results in found
+        )
+        return self._merge(forward, backward)
+
+    def directions(self) -> tuple[Any, Any]:
+        """Return the forward and the backward layer.
+
+        No property: Keras names a layer in a weights file by the first attribute that shows it.
+        """
+        return self.forward_layer, self.backward_layer
+
+    def fuses(self, training: bool = False, tensor: Any = None) -> bool:
+        """Whether one kernel runs both directions in such a call."""
+        forward, backward = self.directions()
+        return (
+            all(
+                isinstance(layer, KnownCell)
+                and layer.built
+                and layer.dtype_policy == self.dtype_policy
+                and layer.activity_regularizer is None
+                and paths.decide(layer, training, tensor).fused
+                # One kernel reads one input, and each direction drops its own.
+                and not (training and layer.dropout)
+                for layer in self.directions()
+            )
+            and type(forward) is type(backward)
+            and forward.units == backward.units
+            and forward.cell.activation is backward.cell.activation
+            and not forward.go_backwards
+        )
+
+    def _run_fused(self, sequences: Any, given: Any, mask: Any, training: bool) -> list[Any]:
+        """One kernel for both directions, each layer's results as its own call returns them."""
+        forward = self.forward_layer
+        settled = [
+            layer.begin(sequences, states, mask, training)
+            for layer, states in zip(self.directions(), given, strict=True)
+        ]
+        packed = forward.packed(settled[0])
+        outputs, last = kernels.current().fused(
+            forward.equations.fused_kind(forward.cell),
+            packed.sequence,
+            [one.states for one in settled],
+            [layer.equations.fused_weights(layer.cell) for layer in self.directions()],
+            packed.lengths,
+        )
+        counts = [packed.counts, None]
+        if packed.lengths is None:
+            outputs[1] = ops.flip(outputs[1], axis=1)
+        else:
+            steps = ops.arange(ops.shape(sequences)[1], dtype="int32")
+            from_end = ops.maximum(ops.expand_dims(packed.lengths, 1) - 1 - steps, 0)
+            outputs[1] = masks.gather(outputs[1], from_end)
+            counts[1] = masks.count_steps(settled[1].mask)
+        results: list[Result] = [
+            layer.unpacked(*each)
+            for layer, *each in zip(self.directions(), settled, outputs, last, counts, strict=True)
+        ]
+        for layer in self.directions():
+            release_dropout(layer.cell)
+        return [
+            layer.conclude(one, result)
+            for layer, one, result in zip(self.directions(), settled, results, strict=True)
+        ]
+
+    def _merge(self, forward: list[Any], backward: list[Any]) -> Any:
+        y, y_back = (ops.cast(results[0], self.compute_dtype) for results in (forward, backward))
+        if self.return_sequences:
+            y_back = ops.flip(y_back, axis=1)
+        if self.merge_mode is None:
+            merged = [y, y_back]
+        elif self.merge_mode == "concat":
+            merged = [ops.concatenate([y, y_back], axis=-1)]
+        elif self.merge_mode == "mul":
+            merged = [y * y_back]
+        else:
+            merged = [(y + y_back) / (2 if self.merge_mode == "ave" else 1)]
+        states = len(self.forward_layer.state_size) if self.return_state else 0
+        flipped = tree.map_structure(lambda x: ops.flip(x, axis=1), backward[1 + states :])
+        found = [
+            *merged,
+            *forward[1 : 1 + states],
+            *backward[1 : 1 + states],
+            *forward[1 + states :],
+            *flipped,
+        ]
+        return tuple(found) if len(found) > 1 else found[0]
+
+    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
+        """Return the shape of each result of a call."""
+        shapes = [layer.compute_output_shape(sequences_shape) for layer in self.directions()]
+        several = self.return_state or self.return_state_sequences
+        forward, backward = (list(shape) if several else [tuple(shape)] for shape in shapes)
+        output = tuple(forward[0])
+        if self.merge_mode == "concat":
+            merged = [(*output[:-1], output[-1] + backward[0][-1])]
+        else:
+            merged = [output] if self.merge_mode else [output, tuple(backward[0])]
+        states = len(self.forward_layer.state_size) if self.return_state else 0
+        found = [
+            *merged,
+            *forward[1 : 1 + states],
+            *backward[1 : 1 + states],
+            *forward[1 + states :],
+            *backward[1 + states :],
+        ]
+        return tuple(found) if len(found) > 1 else found[0]
+
+    def compute_mask(self, sequences: Any, previous_mask: Any) -> Any:
+        """Pass the mask on with every result that has a time axis."""
+        mask = tree.flatten(previous_mask)[0] if previous_mask is not None else None
+        states = 2 * len(tree.flatten(self.forward_layer.state_size))
+        found = [mask if self.return_sequences else None] * (1 if self.merge_mode else 2)
+        found += [None] * states * self.return_state
+        found += [mask] * states * self.return_state_sequences
+        return found if len(found) > 1 else found[0]
+
+    def reset_state(self, rows: Any = None) -> None:
+        """Put the carried states of both directions back to the start, or those of some rows."""
+        for layer in self.directions():
+            for variable in tree.flatten(layer.states or []):
+                zero_rows(variable, rows)
+
+
+def _halves(name: str, states: list[Any]) -> list[list[Any]]:
+    if len(states) % 2:
+        raise ValueError(
+            f"`initial_state` of {name!r} must hold the forward layer's states, then as many for "
+            f"the backward layer; received {len(states)}. Pass both."
+        )
+    half = len(states) // 2
+    return [states[:half], states[half:]]

@@ -1,0 +1,44 @@
+"""Fused kernels and time loops: the only code that names a backend, one file for each.
+
+Every file defines
+
+    LOOP              the name that a time loop goes by in a report: "loop" or "scan"
+    HOISTS            whether taking in all inputs before the loop pays there
+    COMPILES          whether a layer that would run the fused kernel may be compiled (by XLA, or by
+                      torch.compile, where it runs the loop instead)
+    scan(step, states, inputs, keep) -> (last_states, kept)
+                      run `step(states, inputs_t) -> states` over the first axis of each input,
+                      stacking `keep(states)` of each step
+    device(tensor) -> "GPU" or "CPU"
+                      where the tensor lies; where the backend would put it, when None or symbolic
+    fused_conditions(kind, dtype, tensor, compiled) -> list of (name, value, holds, remedy)
+                      what this machine and this input must be for the fused kernel; the last one
+                      is about compilation
+    fused(kind, sequence, states, weights, lengths) -> (outputs, last_states)
+                      run it
+
+`fused` takes one entry of `states` and `weights` for each direction (two: the second runs from the
+last valid step to the first). `states` holds (batch, units) tensors, `weights` the four tensors of
+`Equations.fused_weights`, `lengths` the valid steps of each row, at least 1, or None when all
+count. `outputs` has one (batch, time, units) for each direction, both in the order of the input,
+and `last_states` one list for each direction.
+"""
+
+import importlib
+from typing import Any
+
+import keras
+
+
+def current() -> Any:
+    """Return the kernels of the backend that Keras runs on."""
+    return importlib.import_module(f"{__name__}.{keras.backend.backend()}")
+
+
+def unrolled(step: Any, states: Any, inputs: Any, keep: Any) -> Any:
+    """`scan` as straight-line code: for `unroll=True`, and where the framework has no loop."""
+    kept = []
+    for t in range(inputs[0].shape[0]):
+        states = step(states, [x[t] for x in inputs])
+        kept.append(keep(states))
+    return states, [keras.ops.stack(sequence) for sequence in zip(*kept, strict=True)]

@@ -1,0 +1,75 @@
+"""torch: its own fused kernels, which run cuDNN on a GPU and ATen's code on the CPU."""
+
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from keras_rnnkit.recurrent.kernels import unrolled
+
+LOOP = "loop"
+HOISTS = True
+COMPILES = True
+
+scan = unrolled
+KERNELS = {
+    "lstm": torch._VF.lstm,  # noqa: SLF001  torch.nn.LSTM itself calls it so; there is no other name
+    "gru": torch._VF.gru,  # noqa: SLF001
+    "rnn_tanh": torch._VF.rnn_tanh,  # noqa: SLF001
+    "rnn_relu": torch._VF.rnn_relu,  # noqa: SLF001
+}
+
+
+def device(tensor: Any) -> str:
+    """GPU or CPU; see the package's docstring."""
+    cuda = tensor.is_cuda if isinstance(tensor, torch.Tensor) else torch.cuda.is_available()
+    return "GPU" if cuda else "CPU"
+
+
+def fused_conditions(
+    kind: str, dtype: str, tensor: Any, compiled: bool
+) -> list[tuple[str, Any, bool, str]]:
+    """What torch's kernels need: they run on every device, but are opaque to a trace."""
+    compiled = compiled or torch.jit.is_tracing() or torch.compiler.is_compiling()
+    floats = {"float16", "bfloat16", "float32", "float64"}
+    return [
+        ("backend", "torch", True, ""),
+        ("dtype", dtype, dtype in floats, "use a floating dtype"),
+        ("device", device(tensor), True, ""),
+        ("torch.compile", compiled, not compiled, "run it outside torch.compile and torch.jit"),
+    ]
+
+
+def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> Any:
+    """Run torch's kernel over right-padded rows; see the package's docstring."""
+    directions = len(weights)
+    time = sequence.shape[1]
+    parameters = [
+        parameter
+        for kernel, recurrent_kernel, *biases in weights
+        for parameter in (kernel.T.contiguous(), recurrent_kernel.T.contiguous(), *biases)
+    ]
+    initial = [torch.stack(direction).contiguous() for direction in zip(*states, strict=True)]
+    options = (parameters, True, 1, 0.0, torch.is_grad_enabled(), directions == 2)
+    hx = tuple(initial) if kind == "lstm" else initial[0]
+    if lengths is None:
+        outputs, *last = KERNELS[kind](sequence, hx, *options, True)
+    else:
+        # The lengths go to the CPU, as torch asks: one wait for the GPU a call.
+        packed = pack_padded_sequence(
+            sequence, lengths.to("cpu", torch.int64), batch_first=True, enforce_sorted=False
+        )
+        order, back = packed.sorted_indices, packed.unsorted_indices
+        initial = [state[:, order].contiguous() for state in initial]
+        hx = tuple(initial) if kind == "lstm" else initial[0]
+        data, *last = KERNELS[kind](packed.data, packed.batch_sizes, hx, *options)
+        last = [state[:, back] for state in last]
+        outputs, _ = pad_packed_sequence(
+            PackedSequence(data, packed.batch_sizes, order, back),
+            batch_first=True,
+            total_length=time,
+        )
+    return (
+        list(torch.chunk(outputs, directions, dim=-1)),
+        [[state[d] for state in last] for d in range(directions)],
+    )

@@ -1,0 +1,105 @@
+"""Any mask to the right-padded form that fused kernels take, and back.
+
+A mask is (batch, time), true where a step counts. `pack` moves each row's valid steps to the left
+in their order; the kernel runs over them alone; `unpack` puts each result back at its step and
+holds it over the masked steps that follow. What a masked step shows is said once, here:
+
+- a state holds: it is the state after the last valid step before, or the initial state;
+- an output holds too, and is zero before the first valid step;
+- with `zero_output_for_mask` the output is zero at every masked step.
+"""
+
+from typing import Any, NamedTuple
+
+from keras import ops, tree
+
+
+class Packed(NamedTuple):
+    """A right-padded sequence and what is needed to undo the packing.
+
+    Attributes:
+        sequence: (batch, time, features), each row's valid steps first, zeros after them.
+        lengths: (batch,) int32, at least 1 as kernels require; see `counts` for the truth.
+        counts: (batch, time) int32, how many valid steps lie at or before each step.
+    """
+
+    sequence: Any
+    lengths: Any
+    counts: Any
+
+
+def as_mask(mask: Any) -> Any:
+    """Return the mask as (batch, time) booleans: Keras passes it nested, or with a last axis."""
+    mask = ops.cast(tree.flatten(mask)[0], "bool")
+    return mask if mask.ndim == 2 else ops.any(mask, axis=tuple(range(2, mask.ndim)))
+
+
+def count_steps(mask: Any) -> Any:
+    """Return how many valid steps lie at or before each step: (batch, time) int32."""
+    return ops.cumsum(ops.cast(mask, "int32"), axis=1)
+
+
+def gather(sequence: Any, steps: Any) -> Any:
+    """Return `sequence[b, steps[b, t]]`: (batch, time, features) from (batch, any, features)."""
+    rows, length = ops.shape(sequence)[0], ops.shape(sequence)[1]
+    flat = ops.reshape(sequence, (-1, sequence.shape[-1]))
+    return ops.take(flat, steps + ops.expand_dims(ops.arange(rows) * length, 1), axis=0)
+
+
+def pack(sequence: Any, mask: Any) -> Packed:
+    """Move each row's valid steps to the left, in their order.
+
+    The padding is set to zero, so that nothing it held can reach a result or a gradient.
+    """
+    length = ops.shape(sequence)[1]
+    steps = ops.arange(length, dtype="int32")
+    # Distinct keys make the sort stable on every backend: valid steps first, by time.
+    order = ops.argsort(ops.where(mask, steps, steps + length), axis=1)
+    counts = count_steps(mask)
+    total = counts[:, -1:]
+    kept = ops.expand_dims(steps < total, -1)
+    packed = gather(sequence, ops.cast(order, "int32"))
+    packed = ops.where(kept, packed, ops.zeros_like(packed))
+    return Packed(packed, ops.maximum(total[:, 0], 1), counts)
+
+
+def unpack(sequence: Any, initial: Any, counts: Any) -> Any:
+    """Undo `pack` for what a kernel made of it.
+
+    Args:
+        sequence: (batch, time, units), one result for each packed step.
+        initial: (batch, units), shown before the first valid step.
+        counts: What `pack` returned.
+    """
+    return gather(ops.concatenate([ops.expand_dims(initial, 1), sequence], axis=1), counts)
+
+
+def shown(outputs: Any, mask: Any, zero_output_for_mask: bool) -> Any:
+    """Return the outputs as masked steps show them; see the head of this page.
+
+    Args:
+        outputs: (batch, time, ...), held over masked steps.
+        mask: (batch, time).
+        zero_output_for_mask: Keras's argument.
+    """
+    visible = mask if zero_output_for_mask else count_steps(mask) > 0
+    return _where(visible, outputs, ops.zeros_like(outputs))
+
+
+def last_shown(output: Any, mask: Any, zero_output_for_mask: bool) -> Any:
+    """Return what `shown` has at the last step, from the output held there: (batch, ...)."""
+    visible = mask[:, -1] if zero_output_for_mask else ops.any(mask, axis=1)
+    return _where(visible, output, ops.zeros_like(output))
+
+
+def held_from(sequence: Any, initial: Any, mask: Any) -> Any:
+    """Show the initial state before the first valid step of a state held everywhere else."""
+    initial = ops.broadcast_to(ops.expand_dims(initial, 1), ops.shape(sequence))
+    return _where(count_steps(mask) > 0, sequence, initial)
+
+
+def _where(condition: Any, kept: Any, other: Any) -> Any:
+    """`ops.where` for a condition that lacks the last axes."""
+    for _ in range(kept.ndim - condition.ndim):
+        condition = ops.expand_dims(condition, -1)
+    return ops.where(condition, kept, other)

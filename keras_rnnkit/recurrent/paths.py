@@ -1,0 +1,341 @@
+"""Which path a recurrent layer takes, and every condition that decided it.
+
+`decide` is what the layers of this package themselves ask before each pass, so that the report
+cannot differ from the run. Keras's own layers decide by rules of their own, which
+`explain_path` states for them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from keras_rnnkit.recurrent import kernels, masks
+from keras_rnnkit.recurrent.equations import computes, equations_of
+
+FUSED = ("cudnn", "aten")
+
+
+class SlowPathError(ValueError):
+    """A layer does not take its fused kernel; the message says which, why, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing that the fused kernel asks for.
+
+    Attributes:
+        name: What is asked about, such as `"activation"`.
+        value: What was found.
+        holds: Whether it is as the kernel needs it.
+        remedy: What to change when it is not.
+    """
+
+    name: str
+    value: Any
+    holds: bool
+    remedy: str
+
+
+@dataclass(frozen=True)
+class LayerPath:
+    """The path of one layer.
+
+    Attributes:
+        layer: The layer's name.
+        path: `"cudnn"`, `"aten"` (torch's own fused kernel on the CPU), `"scan"` (JAX's
+            `lax.scan`) or `"loop"` (a time loop of the framework).
+        conditions: Every condition, held or not.
+    """
+
+    layer: str
+    path: str
+    conditions: tuple[Condition, ...]
+
+    @property
+    def fused(self) -> bool:
+        """Whether one kernel runs the whole sequence."""
+        return self.path in FUSED
+
+    @property
+    def failed(self) -> tuple[Condition, ...]:
+        """The conditions that keep the layer from its fused kernel."""
+        return tuple(condition for condition in self.conditions if not condition.holds)
+
+
+@dataclass(frozen=True)
+class PathReport:
+    """The paths of a model's recurrent layers; prints as a table.
+
+    Attributes:
+        backend: The Keras backend.
+        layers: One `LayerPath` a recurrent layer, in the model's order.
+
+    >>> import keras_rnnkit as rk
+    >>> report = rk.explain_path(rk.LSTM(4, activation="relu"))
+    >>> report.layers[0].failed[0].name
+    'activation'
+    """
+
+    backend: str
+    layers: tuple[LayerPath, ...]
+
+    def __getitem__(self, name: str) -> LayerPath:
+        """Return the layer of this name."""
+        for layer in self.layers:
+            if layer.layer == name:
+                return layer
+        raise KeyError(f"{name!r} is none of {[layer.layer for layer in self.layers]}")
+
+    def __str__(self) -> str:
+        rows = [("layer", "path", "condition", "value", "", "remedy")]
+        for layer in self.layers:
+            head = (layer.layer, layer.path)
+            for condition in layer.conditions:
+                mark = ("", "") if condition.holds else ("no", condition.remedy)
+                rows.append((*head, condition.name, str(condition.value), *mark))
+                head = ("", "")
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = [
+            "  ".join(
+                [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]
+            )
+            for row in rows
+        ]
+        return "\n".join([f"backend: {self.backend}", *(line.rstrip() for line in lines)])
+
+
+def decide(
+    layer: Any, training: bool = False, tensor: Any = None, compiled: bool = False
+) -> LayerPath:
+    """Return the path of a layer of this package for such a call.
+
+    Args:
+        layer: SimpleRNN, LSTM or GRU of this package.
+        training: Whether dropout applies.
+        tensor: The input, for its device; None for where the backend places by default.
+        compiled: Whether the model is compiled by XLA or torch.compile.
+    """
+    kernel = kernels.current()
+    conditions = [
+        Condition(
+            "use_cudnn",
+            layer.use_cudnn,
+            layer.use_cudnn is not False,
+            'pass use_cudnn="auto" or True',
+        )
+    ]
+    dropped = layer.cell.recurrent_dropout if training else 0.0
+    conditions += _cell_conditions(layer, training, dropped)
+    conditions.append(Condition("use_bias", layer.cell.use_bias, True, ""))
+    conditions.append(Condition("mask", "any", True, ""))
+    kind = equations_of(layer.cell).fused_kind(layer.cell)  # type: ignore[union-attr]
+    found = kernel.fused_conditions(kind, layer.compute_dtype, tensor, compiled)
+    conditions += [Condition(*condition) for condition in found]
+    fused = all(condition.holds for condition in conditions)
+    return LayerPath(layer.name, _path(layer, fused, tensor), tuple(conditions))
+
+
+def _path(layer: Any, fused: bool, tensor: Any) -> str:
+    kernel = kernels.current()
+    if fused:
+        return "cudnn" if kernel.device(tensor) == "GPU" else "aten"
+    return "loop" if layer.unroll else kernel.LOOP
+
+
+def _cell_conditions(layer: Any, training: bool, recurrent_dropout: float) -> list[Condition]:
+    """What the equations must be for a kernel to compute them."""
+    cell = layer.cell
+    simple = isinstance(cell, keras.layers.SimpleRNNCell)
+    allowed = ("tanh", "relu") if simple else ("tanh",)
+    conditions = [_activation("activation", cell.activation, allowed)]
+    if not simple:
+        conditions.append(
+            _activation("recurrent_activation", cell.recurrent_activation, ("sigmoid",))
+        )
+    if isinstance(cell, keras.layers.GRUCell):
+        conditions.append(
+            Condition(
+                "reset_after", cell.reset_after, bool(cell.reset_after), "pass reset_after=True"
+            )
+        )
+    conditions.append(Condition("unroll", layer.unroll, not layer.unroll, "pass unroll=False"))
+    remedy = "pass recurrent_dropout=0, or dropout"
+    conditions.append(
+        Condition("recurrent_dropout", recurrent_dropout, not recurrent_dropout, remedy)
+    )
+    by_gate = bool(training and cell.dropout and getattr(cell, "implementation", 2) == 1)
+    return [
+        *conditions,
+        Condition(
+            "dropout masks",
+            "one a gate" if by_gate else "one for all gates",
+            not by_gate,
+            "pass implementation=2",
+        ),
+    ]
+
+
+def _activation(argument: str, function: Any, allowed: tuple[str, ...]) -> Condition:
+    name = getattr(function, "__name__", str(function))
+    holds = any(computes(function, each) for each in allowed)
+    return Condition(argument, name, holds, f"pass {argument}={allowed[0]!r}")
+
+
+def explain_path(
+    model_or_layer: Any,
+    inputs: Any = None,
+    *,
+    mask: Any = None,
+    training: bool = False,
+    strict: bool = False,
+) -> PathReport:
+    """Say which path each recurrent layer takes, Keras's own or ours, and what decided it.
+
+    Args:
+        model_or_layer: A model, or a layer; every recurrent layer inside is reported.
+        inputs: What to call it with. The call is made, and each layer's device and mask are those
+            it met; without it, the backend's default device and `mask` are taken for all.
+        mask: (batch, time), for a layer called with a mask.
+        training: Whether the call trains: dropout takes part.
+        strict: Whether a layer without its fused kernel is an error.
+
+    Returns:
+        A `PathReport`; print it for a table.
+
+    Raises:
+        SlowPathError: If `strict` and a layer does not take its fused kernel.
+        ValueError: If there is no recurrent layer.
+
+    >>> import keras
+    >>> import keras_rnnkit as rk
+    >>> model = keras.Sequential([keras.Input((5, 3)), rk.LSTM(4, activation="relu", name="slow")])
+    >>> report = rk.explain_path(model)
+    >>> report["slow"].failed[0].name, report["slow"].failed[0].remedy
+    ('activation', "pass activation='tanh'")
+    """
+    layers = recurrent_layers(model_or_layer)
+    if not layers:
+        raise ValueError(
+            f"`model_or_layer` must be or hold a recurrent layer; {model_or_layer.name!r} holds "
+            "none. Pass a model with a SimpleRNN, LSTM, GRU or RNN layer."
+        )
+    met = {id(layer): (None, mask, training) for layer in layers}
+    if inputs is not None:
+        call = {"training": training} if mask is None else {"training": training, "mask": mask}
+        met.update(_observe(layers, lambda: model_or_layer(inputs, **call)))
+    compiled = bool(getattr(model_or_layer, "jit_compile", False))
+    found = []
+    for layer in layers:
+        tensor, its_mask, trains = met[id(layer)]
+        ours = hasattr(layer, "run_fused")
+        found.append(
+            decide(layer, trains, tensor, compiled)
+            if ours
+            else _keras_path(layer, trains, tensor, compiled, its_mask)
+        )
+    report = PathReport(keras.backend.backend(), tuple(found))
+    slow = [layer for layer in report.layers if not layer.fused]
+    if strict and slow:
+        raise SlowPathError(
+            f"{', '.join(repr(layer.layer) for layer in slow)} would not run a fused kernel; "
+            f"received backend {report.backend!r}. Change what is marked `no`:\n{report}"
+        )
+    return report
+
+
+def _observe(layers: list[Any], call: Any) -> dict[int, Any]:
+    """Make a call and note the sequences, mask and training that each layer meets in it."""
+    met: dict[int, Any] = {}
+
+    def watched(layer: Any, original: Any) -> Any:
+        def observing(sequences: Any, *args: Any, **kwargs: Any) -> Any:
+            mask = kwargs.get("mask")
+            if mask is None:
+                mask = kwargs.get("sequences_mask")
+            met[id(layer)] = (sequences, mask, bool(kwargs.get("training")))
+            return original(sequences, *args, **kwargs)
+
+        return observing
+
+    for layer in layers:
+        layer.call = watched(layer, layer.call)
+    try:
+        call()
+    finally:
+        for layer in layers:
+            del layer.call
+    return met
+
+
+def _keras_path(layer: Any, training: bool, tensor: Any, compiled: bool, mask: Any) -> LayerPath:
+    """The path of one of Keras's own layers, by Keras's rules for this backend."""
+    backend = keras.backend.backend()
+    if not hasattr(layer, "use_cudnn"):
+        name = type(layer).__name__
+        reason = Condition("layer", name, False, f"Keras has no kernel for it: use rk.{name}")
+        if type(layer) is keras.layers.RNN or not hasattr(layer, "units"):
+            reason = Condition(
+                "layer", name, False, "use SimpleRNN, LSTM or GRU: RNN runs any cell"
+            )
+        return LayerPath(layer.name, _path(layer, False, tensor), (reason,))
+    cell = layer.cell
+    conditions = [
+        Condition(
+            "use_cudnn", layer.use_cudnn, layer.use_cudnn is not False, 'pass "auto" or True'
+        ),
+        # Keras asks whether the layer has recurrent dropout, not whether this call applies it.
+        *_cell_conditions(layer, training, cell.recurrent_dropout),
+        Condition("use_bias", cell.use_bias, bool(cell.use_bias), "pass use_bias=True"),
+        _keras_mask_condition(backend, mask),
+    ]
+    if backend == "jax" and isinstance(cell, keras.layers.GRUCell):
+        remedy = "JAX has a cuDNN kernel for the LSTM alone"
+        conditions.append(Condition("backend", backend, False, remedy))
+    kernel = kernels.current()
+    device = kernel.device(tensor)
+    conditions.append(Condition("device", device, device == "GPU", "run on an NVIDIA GPU"))
+    compilation = kernel.fused_conditions("lstm", layer.compute_dtype, tensor, compiled)[-1]
+    conditions.append(Condition(*compilation))
+    fused = all(condition.holds for condition in conditions)
+    return LayerPath(layer.name, _path(layer, fused, tensor), tuple(conditions))
+
+
+def _keras_mask_condition(backend: str, mask: Any) -> Condition:
+    if mask is None or all(m is None for m in tree.flatten(mask)):
+        return Condition("mask", "none", True, "")
+    if backend != "tensorflow":
+        return Condition("mask", "given", False, "use the layer of this package: any mask is fast")
+    mask = masks.as_mask(ops.convert_to_tensor(tree.flatten(mask)[0]))
+    valid = ops.convert_to_numpy(mask)
+    padded = bool((valid[:, :-1] >= valid[:, 1:]).all() and valid[:, 0].all())
+    return Condition(
+        "mask",
+        "right-padded" if padded else "left, with holes, or a row without a step",
+        padded,
+        "pad on the right, or use the layer of this package: Keras's falls back when eager and "
+        "fails in fit()",
+    )
+
+
+def recurrent_layers(root: Any) -> list[Any]:
+    """Return every recurrent layer inside a model or layer, in the order it holds them."""
+    found: list[Any] = []
+    seen: set[int] = set()
+
+    def visit(value: Any) -> None:
+        if isinstance(value, (list, tuple)):
+            for each in value:
+                visit(each)
+        elif isinstance(value, dict):
+            visit(list(value.values()))
+        elif isinstance(value, keras.Layer) and id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, keras.layers.RNN):
+                found.append(value)
+            else:
+                visit([getattr(value, "layers", ()), *vars(value).values()])
+
+    visit(root)
+    return found

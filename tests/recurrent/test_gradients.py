@@ -1,0 +1,107 @@
+"""Gradients against finite differences of the NumPy equations, in float64, on both paths."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests import reference
+from tests.recurrent import reference_kernels
+from tests.recurrent.autodiff import gradients, with_weights
+from tests.recurrent.cases import CELLS, arrays, inputs, make, states_of, weights_of
+
+pytestmark = pytest.mark.backends
+BATCH, TIME, FEATURES, UNITS = 2, 4, 2, 2
+MASK = np.array([[True, True, False, True], [False, True, True, False]])
+
+
+def weighted(results, shares):
+    products = zip(results, shares, strict=True)
+    return sum(keras.ops.sum(a * keras.ops.convert_to_tensor(b, a.dtype)) for a, b in products)
+
+
+def finite_differences(function, values, step=1e-6):
+    found = []
+    for value in values:
+        gradient = np.zeros_like(value)
+        for index in np.ndindex(value.shape):
+            kept = value[index]
+            value[index] = kept + step
+            above = function()
+            value[index] = kept - step
+            below = function()
+            value[index] = kept
+            gradient[index] = (above - below) / (2 * step)
+        found.append(gradient)
+    return found
+
+
+# JAX computes in float64 only when told so before Keras is imported: there the layer's gradient is
+# a float32 one, held against the same float64 differences.
+DTYPE, TOLERANCE = ("float32", 1e-5) if keras.backend.backend() == "jax" else ("float64", 1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("path", ["loop", "fused"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_are_those_of_the_equations(cell, path, masked, monkeypatch):
+    backend = keras.backend.backend()
+    if backend == "jax" and not masked:
+        pytest.skip("the masked case has every term; each compiles for seconds here")
+    if path == "fused":
+        if cell == "GRU reset before" or (backend == "jax" and cell != "LSTM"):
+            pytest.skip("no fused kernel computes this cell on this backend")
+        reference_kernels.install(monkeypatch)
+    mask = MASK if masked else None
+    weights = weights_of(cell, FEATURES, UNITS, "float64")
+    x = inputs(BATCH, TIME, FEATURES, "float64")
+    states = states_of(cell, BATCH, UNITS, "float64")
+    rng = np.random.default_rng(2)
+    # Each result has weights of its own, so that no two gradients can cancel.
+    shares = [rng.normal(size=(BATCH, TIME, UNITS)) for _ in range(1 + len(states))]
+    shares += [rng.normal(size=(BATCH, UNITS)) for _ in states]
+
+    def wanted_loss():
+        found = reference.run(cell, weights, x, states, mask)
+        results = [found["outputs"], *found["states"], *found["last"]]
+        return sum(np.sum(a * b) for a, b in zip(results, shares, strict=True))
+
+    layer = make(
+        cell,
+        units=UNITS,
+        dtype=DTYPE,
+        return_sequences=True,
+        return_state=True,
+        return_state_sequences=True,
+        use_cudnn=path == "fused",
+    )
+    layer.build(x.shape)
+
+    def loss(x, *rest):
+        tensors, initial = rest[:3], list(rest[3:])
+        output, *others = with_weights(layer, tensors, x, initial_state=initial, mask=mask)
+        last, sequences = others[: len(initial)], others[len(initial) :]
+        results = [output, *sequences, *last]
+        return weighted(results, shares)
+
+    found = gradients(loss, [value.astype(DTYPE) for value in (x, *weights, *states)])
+    wanted = finite_differences(wanted_loss, [x, *weights, *states])
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for seconds there")
+def test_padding_reaches_neither_result_nor_gradient(monkeypatch):
+    reference_kernels.install(monkeypatch)
+    x, mask = inputs(2, 3, 2), np.array([[True, True, False], [True, False, False]])
+    spoilt = np.where(mask[..., None], x, np.nan).astype("float32")
+    layer = make("LSTM", units=UNITS, return_state_sequences=True, use_cudnn=True)
+    layer.build(x.shape)
+    weights = arrays(layer.weights)
+
+    def loss(x, *weights):
+        return sum(keras.ops.sum(y**2) for y in with_weights(layer, weights, x, mask=mask)[:2])
+
+    for one, other in zip(
+        gradients(loss, [spoilt, *weights]), gradients(loss, [x, *weights]), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

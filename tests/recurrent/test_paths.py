@@ -1,0 +1,196 @@
+"""explain_path: what it says is what runs."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_rnnkit as rk
+from keras_rnnkit.recurrent import kernels
+from tests.recurrent import reference_kernels
+from tests.recurrent.cases import inputs, mask_of
+
+BACKEND = keras.backend.backend()
+SLOW = [
+    ("LSTM", {"activation": "relu"}, "activation"),
+    ("LSTM", {"recurrent_activation": "hard_sigmoid"}, "recurrent_activation"),
+    ("LSTM", {"unroll": True}, "unroll"),
+    ("LSTM", {"recurrent_dropout": 0.5}, "recurrent_dropout"),
+    ("LSTM", {"dropout": 0.5, "implementation": 1}, "dropout masks"),
+    ("LSTM", {"use_cudnn": False}, "use_cudnn"),
+    ("GRU", {"reset_after": False}, "reset_after"),
+    ("SimpleRNN", {"activation": "sigmoid"}, "activation"),
+]
+FAST = [
+    ("LSTM", {}),
+    ("LSTM", {"use_bias": False}),
+    ("LSTM", {"dropout": 0.5}),
+    ("GRU", {}),
+    ("SimpleRNN", {}),
+    ("SimpleRNN", {"activation": "relu"}),
+    ("LSTM", {"activation": keras.ops.tanh, "recurrent_activation": keras.ops.sigmoid}),
+]
+FUSED_NAME = "aten" if BACKEND == "torch" else "cudnn"
+
+
+def ran(layer, training):
+    reference_kernels.CALLS.clear()
+    layer(inputs(), mask=mask_of("holes"), training=training)
+    return bool(reference_kernels.CALLS)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize(("name", "options", "condition"), SLOW)
+def test_each_condition_that_fails_is_named_and_keeps_the_kernel_away(
+    name, options, condition, monkeypatch
+):
+    reference_kernels.install(monkeypatch)
+    layer = getattr(rk, name)(3, **options)
+    report = rk.explain_path(layer, training=True)
+    (path,) = report.layers
+    cell = [failed.name for failed in path.failed if failed.name != "backend"]
+    assert cell == [condition]
+    assert path.path == ("loop" if options.get("unroll") else kernels.current().LOOP)
+    assert not ran(layer, training=True)
+    assert condition in str(report)
+    with pytest.raises(rk.SlowPathError, match=condition):
+        rk.explain_path(layer, training=True, strict=True)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize(("name", "options"), FAST)
+def test_where_nothing_fails_the_kernel_runs(name, options, monkeypatch):
+    reference_kernels.install(monkeypatch)
+    layer = getattr(rk, name)(3, **options)
+    (path,) = rk.explain_path(layer, training=True).layers
+    if BACKEND == "jax" and name != "LSTM":
+        assert [failed.name for failed in path.failed] == ["backend"]
+    else:
+        assert path.failed == ()
+        assert path.path == FUSED_NAME
+        assert rk.explain_path(layer, training=True, strict=True)
+    assert ran(layer, training=True) == path.fused
+
+
+@pytest.mark.backends
+def test_dropout_counts_only_in_training(monkeypatch):
+    reference_kernels.install(monkeypatch)
+    layer = rk.LSTM(3, recurrent_dropout=0.5)
+    for training in (False, True):
+        assert rk.explain_path(layer, training=training).layers[0].fused != training
+        assert ran(layer, training) != training
+
+
+@pytest.mark.backends
+def test_forcing_a_kernel_that_cannot_run_says_why():
+    layer = rk.LSTM(3, use_cudnn=True, activation="relu")
+    with pytest.raises(ValueError, match=r"use_cudnn=True.*activation is relu: pass.*'tanh'"):
+        layer(inputs())
+    with pytest.raises(ValueError, match="`use_cudnn` must be 'auto'"):
+        rk.SimpleRNN(3, use_cudnn="always")
+
+
+@pytest.mark.backends
+def test_without_a_gpu_the_loop_runs():
+    (path,) = rk.explain_path(rk.LSTM(3), inputs()).layers
+    if BACKEND == "torch":
+        assert (path.path, path.failed) == ("aten", ())
+    else:
+        assert path.path == kernels.current().LOOP
+        assert "device" in [failed.name for failed in path.failed]
+
+
+def test_a_model_is_explained_layer_by_layer_with_the_masks_it_meets():
+    words = keras.Input((4,), dtype="int32")
+    x = keras.layers.Embedding(5, 3, mask_zero=True)(words)
+    x = keras.layers.LSTM(3, return_sequences=True, name="theirs")(x)
+    x = rk.Bidirectional(rk.GRU(3, return_sequences=True, name="ours"))(x)
+    x = keras.layers.SimpleRNN(3, return_sequences=True, name="simple")(x)
+    model = keras.Model(words, keras.layers.RNN(rk.LSTMCell(2), name="any")(x))
+    values = np.array([[0, 1, 2, 3], [1, 2, 3, 4]])
+    report = rk.explain_path(model, values)
+    assert [layer.layer for layer in report.layers] == [
+        "theirs",
+        "forward_ours",
+        "backward_ours",
+        "simple",
+        "any",
+    ]
+    failed = {layer.layer: [c.name for c in layer.failed] for layer in report.layers}
+    assert "mask" in failed["theirs"]
+    assert "mask" not in failed["forward_ours"]
+    assert failed["simple"] == failed["any"] == ["layer"]
+    assert "rk.SimpleRNN" in report["simple"].failed[0].remedy
+    right_padded = rk.explain_path(model, values[:, ::-1])
+    assert "mask" not in [condition.name for condition in right_padded["theirs"].failed]
+    with pytest.raises(KeyError, match="'nothing' is none of"):
+        report["nothing"]
+    model.predict(values, verbose=0)
+
+
+def test_layers_inside_models_and_wrappers_are_found():
+    start = keras.Input((4, 3))
+    inner = keras.Model(start, rk.GRU(3, name="inner")(start))
+
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts = {"many": keras.layers.TimeDistributed(inner)}
+            self.last = rk.LSTM(2, name="last")
+
+    assert [layer.layer for layer in rk.explain_path(Outer()).layers] == ["inner", "last"]
+
+
+def test_explaining_leaves_the_layers_as_they_were():
+    layer = rk.GRU(3)
+    rk.explain_path(layer, inputs())
+    assert "call" not in vars(layer)
+
+
+def test_a_model_without_recurrence_is_refused():
+    with pytest.raises(ValueError, match="`model_or_layer` must be or hold a recurrent layer"):
+        rk.explain_path(keras.layers.Dense(3))
+
+
+@pytest.mark.parametrize(
+    ("options", "condition"),
+    [
+        ({"use_bias": False}, "use_bias"),
+        ({"activation": "relu"}, "activation"),
+        ({"recurrent_dropout": 0.1}, "recurrent_dropout"),
+        ({"use_cudnn": False}, "use_cudnn"),
+    ],
+)
+def test_keras_layers_are_judged_by_keras_rules(options, condition, monkeypatch):
+    """Held against the very kernel that Keras calls, seen through the public op it looks up."""
+    import tensorflow as tf
+
+    calls = []
+
+    def seen(**kwargs):
+        calls.append(kwargs)
+        return reference_kernels.cudnn_rnn_v3(direction="unidirectional", **kwargs)
+
+    monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", seen)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["GPU:0"])
+    monkeypatch.setattr(kernels.current(), "device", lambda tensor: "GPU")
+    fast, slow = keras.layers.LSTM(3), keras.layers.LSTM(3, **options)
+    (path,) = rk.explain_path(fast).layers
+    assert path.path == "cudnn"
+    fast(inputs())
+    assert len(calls) == 1
+    (path,) = rk.explain_path(slow).layers
+    assert [failed.name for failed in path.failed] == [condition]
+    slow(inputs())
+    assert len(calls) == 1
+
+
+def test_the_kernel_keeps_xla_away(monkeypatch):
+    reference_kernels.install(monkeypatch)
+    model = keras.Sequential([keras.Input((4, 3)), rk.LSTM(2)])
+    assert not model.layers[0].supports_jit
+    model.compile("sgd", "mse", jit_compile="auto")
+    assert not model.jit_compile
+    assert rk.explain_path(model).layers[0].fused
+    assert (
+        keras.Sequential([keras.Input((4, 3)), rk.LSTM(2, use_cudnn=False)]).layers[0].supports_jit
+    )

@@ -1,0 +1,122 @@
+"""States carried from batch to batch: for a layer, for a model, in training, on disk."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_rnnkit as rk
+from tests.recurrent.cases import BATCH, CELLS, FEATURES, TIME, UNITS, arrays, inputs, make
+
+pytestmark = pytest.mark.backends
+
+
+def model_of(*layers, batch=BATCH):
+    return keras.Sequential([keras.Input((TIME, FEATURES), batch_size=batch), *layers])
+
+
+@pytest.mark.parametrize("cell", CELLS if keras.backend.backend() == "tensorflow" else ["LSTM"])
+def test_predict_and_fit_carry_states(cell):
+    """Keras loses them on JAX, where variables that the model does not list are not kept."""
+    model = model_of(make(cell, stateful=True, name="one"), keras.layers.Dense(1))
+    x = inputs()
+    first = model.predict(x, batch_size=BATCH, verbose=0)
+    second = model.predict(x, batch_size=BATCH, verbose=0)
+    assert np.abs(first - second).max() > 1e-5
+    rk.reset_states(model)
+    np.testing.assert_allclose(model.predict(x, batch_size=BATCH, verbose=0), first, rtol=1e-5)
+    rk.reset_states(model)
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((BATCH, 1)), batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
+    assert np.abs(rk.get_states(model)["one"][0]).max() > 1e-3
+
+
+def test_a_smaller_last_batch_keeps_its_number_of_rows():
+    """Keras on TensorFlow pads it: `predict` of 7 rows in batches of 5 gives 10."""
+    model = model_of(rk.GRU(UNITS, stateful=True, name="gru"))
+    x = inputs(7)
+    plain = model_of(rk.GRU(UNITS), batch=None)
+    plain.set_weights(arrays(model.weights))
+    found = model.predict(x, batch_size=BATCH, verbose=0)
+    assert found.shape == (7, UNITS)
+    states = rk.get_states(model)["gru"][0]
+    alone = arrays(plain.layers[0](x))[0]
+    np.testing.assert_allclose(found[:BATCH], alone[:BATCH], rtol=1e-5, atol=1e-6)
+    # Rows 5 and 6 went on from rows 0 and 1; the rest stayed as the first batch left them.
+    carried = arrays(plain.layers[0](x[BATCH:], initial_state=[alone[:2]]))[0]
+    np.testing.assert_allclose(found[BATCH:], carried, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(states, [*carried, *alone[2:BATCH]], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="at most 5 rows"):
+        model.layers[0](inputs(6))
+
+
+def test_states_of_a_whole_model_are_read_set_and_reset():
+    model = model_of(
+        rk.LSTM(3, stateful=True, return_sequences=True, name="ours"),
+        rk.Bidirectional(rk.GRU(2, stateful=True, return_sequences=True, name="both")),
+        rk.RNN([rk.GRUCell(2), rk.LSTMCell(3)], stateful=True, name="stack"),
+    )
+    model(inputs())
+    states = rk.get_states(model)
+    assert {name: [a.shape[1] for a in values] for name, values in states.items()} == {
+        "ours": [3, 3],
+        "forward_both": [2],
+        "backward_both": [2],
+        "stack": [2, 3, 3],
+    }
+    after = arrays(model(inputs()))[0]
+    rk.set_states(model, states)
+    np.testing.assert_allclose(arrays(model(inputs()))[0], after, rtol=1e-5, atol=1e-6)
+    rk.reset_states(model, rows=[0, 2])
+    for values in rk.get_states(model).values():
+        for value in values:
+            assert not value[[0, 2]].any()
+            assert value[[1, 3, 4]].any(axis=1).all()
+    rk.reset_states(model, rows=np.arange(BATCH) != 1)
+    assert not rk.get_states(model)["stack"][2][3].any()
+    rk.set_states(model, {"ours": [np.ones(3), np.full((1, 3), 2.0)]})
+    np.testing.assert_array_equal(
+        rk.get_states(model)["ours"], [np.ones((5, 3)), np.full((5, 3), 2)]
+    )
+    rk.reset_states(model)
+    assert not any(value.any() for values in rk.get_states(model).values() for value in values)
+
+
+@pytest.mark.parametrize("library", [rk, keras.layers])
+def test_a_layer_resets_rows_of_its_own(library):
+    layer = rk.Bidirectional(library.LSTM(3, stateful=True))
+    layer(inputs())
+    layer.reset_state(rows=[1])
+    for state in arrays(layer.states):
+        assert not state[1].any()
+        assert state[0].any()
+
+
+def test_mistakes_are_named():
+    model = model_of(rk.LSTM(3, stateful=True, name="lstm"))
+    for states, message in (
+        ({"gru": []}, r"must name stateful layers of the model, \['lstm'\]; received 'gru'"),
+        ({"lstm": [np.ones(3)]}, "must hold 2 arrays; received 1"),
+        ({"lstm": [np.ones(3), np.ones((2, 3))]}, r"must have shape \(5, 3\).*received \(2, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rk.set_states(model, states)
+    with pytest.raises(ValueError, match="holds none\\. Pass stateful=True"):
+        rk.get_states(model_of(rk.LSTM(3)))
+    with pytest.raises(ValueError, match="no states before it is built"):
+        rk.get_states(rk.LSTM(3, stateful=True))
+    with pytest.raises(ValueError, match="stateful=False"):
+        rk.LSTM(3, save_states=True)
+
+
+# Keras's own `save` converts TensorFlow's variables in a way that NumPy 2 deprecates.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_states_are_saved_when_asked(tmp_path):
+    for save_states in (False, True):
+        options = {"stateful": True, "save_states": save_states}
+        model = model_of(rk.LSTM(3, name="lstm", **options))
+        model(inputs())
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras")
+        saved = rk.get_states(model)["lstm"] if save_states else np.zeros((2, BATCH, 3))
+        np.testing.assert_array_equal(rk.get_states(again)["lstm"], saved)
+        np.testing.assert_array_equal(*arrays([again.weights[0], model.weights[0]]))
