@@ -343,17 +343,17 @@ class _Text:
         self, block: bytes, heads: Collection[bytes]
     ) -> tuple[int, Iterable[tuple[int, bytes]]]:
         """The number of lines, and those to look into: all, where the spaces do not add up."""
-        lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        picked = []
+        index = -1
+        for index, line in enumerate(io.BytesIO(block)):
+            word = line[: line.find(b" ")]
+            if word in heads or not (word.isascii() or _is_utf8(word)):
+                picked.append((index, line))
+        lines = index + 1
         spaces = np.count_nonzero(np.frombuffer(block, np.uint8) == _SPACE)
         if len(block) < _SMALL_BLOCK or spaces != self._spaces * lines:
             return lines, enumerate(io.BytesIO(block))
-        plain = block.isascii()
-        return lines, [
-            (index, line)
-            for index, line in enumerate(io.BytesIO(block))
-            if (word := line[: line.find(b" ")]) in heads
-            or not (plain or word.isascii() or _is_utf8(word))
-        ]
+        return lines, picked
 
     def _split(
         self, line: bytes, wanted: Collection[bytes], number: int, faults: Faults
