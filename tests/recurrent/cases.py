@@ -1,7 +1,5 @@
 """The cells, masks and inputs that the matrix of tests runs over."""
 
-import itertools
-
 import keras
 import numpy as np
 
@@ -11,25 +9,6 @@ BATCH, TIME, FEATURES, UNITS = 5, 6, 3, 4
 CELLS = ["SimpleRNN", "LSTM", "GRU", "GRU reset before"]
 MASKS = ["none", "right", "left", "holes", "empty row"]
 GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3, "GRU reset before": 3}
-
-
-def grid(*axes):
-    """The product of the axes on TensorFlow; elsewhere a part in which every pair still meets.
-
-    JAX compiles each call on its own, and the whole product would take minutes there.
-    """
-    product = list(itertools.product(*axes))
-    if keras.backend.backend() == "tensorflow" or len(axes) < 3:
-        return product
-
-    def pairs(case):
-        return set(itertools.combinations(enumerate(case), 2))
-
-    chosen, missing = [], set().union(*map(pairs, product))
-    while missing:
-        chosen.append(max(product, key=lambda case: len(pairs(case) & missing)))
-        missing -= pairs(chosen[-1])
-    return chosen
 
 
 def make(cell, library=rk, **kwargs):

@@ -14,7 +14,6 @@ from tests.recurrent.cases import (
     TIME,
     UNITS,
     arrays,
-    grid,
     inputs,
     make,
     mask_of,
@@ -31,9 +30,9 @@ def both(cell, merge_mode="concat", **kwargs):
 
 
 @pytest.mark.backends
-@pytest.mark.parametrize(
-    ("cell", "mask", "path"), grid(["LSTM", "GRU", "SimpleRNN"], MASKS, ["fused", "loop"])
-)
+@pytest.mark.parametrize("path", ["fused", "loop"])
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
 def test_both_directions_are_those_of_the_equations(cell, mask, path, monkeypatch):
     if path == "fused" and keras.backend.backend() == "jax" and cell != "LSTM":
         pytest.skip("no fused kernel computes this cell on this backend")

@@ -14,7 +14,6 @@ from tests.recurrent.cases import (
     TIME,
     UNITS,
     arrays,
-    grid,
     inputs,
     mask_of,
     states_of,
@@ -66,9 +65,9 @@ def test_keras_cells_are_recorded(cell, mask):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-    ("mask", "zero", "unroll"), grid(["none", "left", "empty row"], [False, True], [False, True])
-)
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("mask", ["none", "left", "empty row"])
 def test_a_cell_whose_output_is_no_state(mask, zero, unroll):
     x, mask = inputs(), mask_of(mask)
     valid = np.ones((BATCH, TIME), bool) if mask is None else mask
