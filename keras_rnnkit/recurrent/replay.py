@@ -2,13 +2,15 @@
 
 A fused kernel returns h and nothing else. Every gate of a step depends on its input and the h
 before it, both known by then, so one batched product gives the gates of all steps; and the LSTM's
-cell state is linear in itself, `c' = f c + i g`, so an associative scan gives it.
+cell state is linear in itself, `c' = f c + i g`: cheap to step through, and on a GPU open to an
+associative scan.
 """
 
 from typing import Any
 
 from keras import ops
 
+from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.equations import Equations, LSTMEquations
 
 
@@ -73,28 +75,46 @@ def states(
 
 
 def linear_scan(leak: Any, drive: Any, initial: Any) -> Any:
-    """Return every `c[t] = leak[t] * c[t-1] + drive[t]`.
-
-    Pairs `(a, b)` standing for `c -> a c + b` compose to pairs, so the steps can be taken in
-    O(log time) rounds (Blelloch, 1990).
+    """Return every `c[t] = leak[t] * c[t-1] + drive[t]`: (batch, time, units).
 
     Args:
         leak: (batch, time, units).
         drive: (batch, time, units).
         initial: (batch, units), `c` before the first step.
     """
+    # A GPU waits at each step; a CPU is done with it sooner than with the rounds of a scan.
+    on_gpu = kernels.current().device(leak) == "GPU"
+    return (associative_scan if on_gpu else stepping_scan)(leak, drive, initial)
 
-    def compose(first: Any, second: Any) -> Any:
-        return first[0] * second[0], first[1] * second[0] + second[1]
 
+def stepping_scan(leak: Any, drive: Any, initial: Any) -> Any:
+    """`linear_scan` one step after the other."""
+
+    def step(states: Any, inputs_t: Any) -> Any:
+        return [inputs_t[0] * states[0] + inputs_t[1]]
+
+    by_time = [ops.transpose(x, (1, 0, 2)) for x in (leak, drive)]
+    _, (c,) = kernels.current().scan(step, [initial], by_time, list)
+    return ops.transpose(c, (1, 0, 2))
+
+
+def associative_scan(leak: Any, drive: Any, initial: Any) -> Any:
+    """`linear_scan` in O(log time) rounds.
+
+    Pairs `(a, b)` standing for `c -> a c + b` compose to pairs (Blelloch, 1990).
+    """
     if leak.shape[1] is not None:
-        leak, drive = ops.associative_scan(compose, (leak, drive), axis=1)
+        leak, drive = ops.associative_scan(_compose, (leak, drive), axis=1)
     else:
-        leak, drive = _doubling_scan(compose, leak, drive)
+        leak, drive = _doubling_scan(leak, drive)
     return leak * ops.expand_dims(initial, 1) + drive
 
 
-def _doubling_scan(compose: Any, leak: Any, drive: Any) -> Any:
+def _compose(first: Any, second: Any) -> Any:
+    return first[0] * second[0], first[1] * second[0] + second[1]
+
+
+def _doubling_scan(leak: Any, drive: Any) -> Any:
     """Scan over a length known only at run time, which `ops.associative_scan` does not take.
 
     Round k composes each step with the one 2^k before it (Hillis and Steele, 1986).
@@ -109,7 +129,7 @@ def _doubling_scan(compose: Any, leak: Any, drive: Any) -> Any:
             ops.where(inside, ops.take(leak, earlier, axis=1), ops.ones_like(leak)),
             ops.where(inside, ops.take(drive, earlier, axis=1), ops.zeros_like(drive)),
         )
-        return 2 * shift, *compose(first, (leak, drive))
+        return 2 * shift, *_compose(first, (leak, drive))
 
     _, leak, drive = ops.while_loop(
         lambda shift, *_: shift < length, double, (ops.convert_to_tensor(1, "int32"), leak, drive)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_rnnkit.recurrent import replay
+from keras_rnnkit.recurrent import kernels, replay
 from keras_rnnkit.recurrent.equations import equations_of
 from tests import reference
 from tests.recurrent import reference_kernels
@@ -59,8 +59,9 @@ def test_replay_applies_the_masks_of_the_forward_pass(rates, monkeypatch):
     assert bool(reference_kernels.CALLS) == ("implementation" not in rates)
 
 
+@pytest.mark.parametrize("scan", [replay.stepping_scan, replay.associative_scan])
 @pytest.mark.parametrize("time", [1, 2, 7, 8])
-def test_linear_scan_is_the_recurrence(time):
+def test_a_scan_is_the_recurrence(time, scan):
     rng = np.random.default_rng(0)
     leak, drive = rng.uniform(size=(2, 3, time, 2)).astype("float32")
     initial = rng.normal(size=(3, 2)).astype("float32")
@@ -68,19 +69,23 @@ def test_linear_scan_is_the_recurrence(time):
     for t in range(time):
         c = leak[:, t] * c + drive[:, t]
         wanted.append(c)
-    wanted = np.stack(wanted, axis=1)
     tensors = [ops.convert_to_tensor(a) for a in (leak, drive, initial)]
-    np.testing.assert_allclose(arrays(replay.linear_scan(*tensors))[0], wanted, rtol=1e-5)
-
-    def compose(first, second):
-        return first[0] * second[0], first[1] * second[0] + second[1]
-
-    scanned = replay._doubling_scan(compose, *tensors[:2])
-    found = ops.convert_to_numpy(scanned[0] * tensors[2][:, None] + scanned[1])
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    found = arrays(scan(*tensors))[0]
+    np.testing.assert_allclose(found, np.stack(wanted, axis=1), rtol=1e-5)
 
 
-def test_a_length_known_only_at_run_time(monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "scan"), [("CPU", "stepping_scan"), ("GPU", "associative_scan")]
+)
+def test_the_device_decides_how_to_scan(device, scan, monkeypatch):
+    monkeypatch.setattr(kernels.current(), "device", lambda tensor: device)
+    monkeypatch.setattr(replay, scan, lambda *_: "this one")
+    x = ops.zeros((2, 3, 4))
+    assert replay.linear_scan(x, x, x[:, 0]) == "this one"
+
+
+@pytest.mark.parametrize("scan", [replay.stepping_scan, replay.associative_scan])
+def test_a_length_known_only_at_run_time(scan, monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("only TensorFlow traces unknown lengths")
     import tensorflow as tf
@@ -89,6 +94,7 @@ def test_a_length_known_only_at_run_time(monkeypatch):
     layer.build((None, None, 3))
     x = inputs()
     _, h, c = layer(x)
+    monkeypatch.setattr(replay, "linear_scan", scan)
 
     def recover(x, h):
         zeros = tf.zeros_like(h[:, 0])
