@@ -1,9 +1,17 @@
 """Sphinx settings."""
 
 import doctest
+import inspect
 import os
 import socket
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import keras_rnnkit as rk
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "keras-rnnkit"
 author = "The keras-rnnkit authors"
@@ -11,6 +19,7 @@ copyright = "The keras-rnnkit authors"
 version = release = installed_version("keras-rnnkit")
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -18,18 +27,37 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+    "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "gallery/*.ipynb", "**/sg_execution_times.rst"]
+templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "keras-rnnkit"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 
-autodoc_default_options = {"members": True, "inherited-members": False}
+autodoc_default_options = {"inherited-members": False}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autosummary_generate = True
-autosummary_ignore_module_all = False
+# What a class page shows besides the class; an inherited method appears where it is named.
+autosummary_context = {
+    "members": {
+        "Bidirectional": "reset_state",
+        "GRU": "reset_state",
+        "GRUCell": "unpack",
+        "GloVeEmbedding": "vocabulary, build, call, embeddings, set_weights, enable_lora, "
+        "quantize, get_config, from_config",
+        "LSTM": "reset_state",
+        "LSTMCell": "unpack",
+        "PathReport": "__getitem__",
+        "RNN": "reset_state",
+        "SimpleRNN": "reset_state",
+        "SimpleRNNCell": "unpack",
+    },
+    "hidden": {"Split": "train, val, test"},
+}
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
@@ -37,8 +65,33 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_include_source = False
+plot_formats = [("png", 144)]
+plot_pre_code = "import numpy as np\nimport keras\nimport keras_rnnkit as rk"
 doctest_global_setup = "import numpy as np\nimport keras\nimport keras_rnnkit as rk"
+doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 default_role = "code"
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "abort_on_example_error": True,
+    "reset_argv": "short_run.arguments",
+    "backreferences_dir": "api/generated/used",
+    "doc_module": ("keras_rnnkit",),
+    "inspect_global_variables": False,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 10**6,
+    "matplotlib_animations": False,
+    "remove_config_comments": True,
+}
 
 
 def reachable(host: str) -> bool:
@@ -59,4 +112,22 @@ intersphinx_mapping = {
     for name, address in INVENTORIES.items()
     if "RNNKIT_OFFLINE" not in os.environ and reachable(address.split("/")[2])
 }
-doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def find_undocumented(app: Any, env: Any) -> None:
+    """Warn, which fails the build, of each public name without a page of its own."""
+    from sphinx.util import logging
+
+    documented = env.get_domain("py").objects
+    for name in rk.__all__:
+        value = getattr(rk, name)
+        members = vars(value)["__all__"] if inspect.ismodule(value) else [None]
+        for member in members:
+            full = f"keras_rnnkit.{name}" + (f".{member}" if member else "")
+            if full not in documented:
+                logging.getLogger(__name__).warning("%s has no page in the reference", full)
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("env-check-consistency", find_undocumented)

@@ -58,10 +58,12 @@ class WindowReport:
     Attributes:
         parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
         split_check: what the check of the split says; empty for a series.
+        given_away: targets whose first row is among the inputs: `delay=0`, and a feature too.
     """
 
     parts: dict[str, PartReport]
     split_check: str
+    given_away: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = [["", *self.parts]]
@@ -104,6 +106,10 @@ class WindowReport:
             text.append("missing: " + ", ".join(f"{k} {v:,}" for k, v in lacking.items()))
         if self.split_check:
             text.append(f"split: {self.split_check}")
+        if self.given_away:
+            text.append(
+                f"leak: delay=0 puts the answer into the inputs: {', '.join(self.given_away)}"
+            )
         return "\n".join(text)
 
     __repr__ = __str__
@@ -152,9 +158,13 @@ def describe(
         parts: Mapping[str, Any] = {k: v for k, v in series._asdict().items() if v is not None}
     else:
         parts = {"all": series}
+    parts = {name: as_series(part) for name, part in parts.items()}
+    roles = resolve(next(iter(parts.values())), spec)
+    seen = set(roles.features or ()) if roles.delay == 0 else set()
     return WindowReport(
-        {name: _part(as_series(part), spec, batch_size, options) for name, part in parts.items()},
+        {name: _part(part, spec, batch_size, options) for name, part in parts.items()},
         check,
+        tuple(name for name in roles.targets or () if name in seen),
     )
 
 

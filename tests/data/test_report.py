@@ -152,3 +152,15 @@ def test_a_series_without_a_window_is_described_all_the_same():
     assert "windows                 0" in str(report)
     with pytest.raises(ValueError, match="targets= names 'x'"):
         rk.describe(np.arange(5.0), rk.WindowSpec(2, targets=["x"]))
+
+
+def test_a_target_that_the_inputs_show_is_named():
+    series = rk.TimeSeries(np.zeros((20, 2)), names=["T", "p"])
+    report = rk.describe(series, rk.WindowSpec(4, delay=0, targets=["T"]))
+    assert report.given_away == ("T",)
+    assert str(report).endswith("leak: delay=0 puts the answer into the inputs: T")
+    for harmless in (
+        rk.WindowSpec(4, delay=1, targets=["T"]),
+        rk.WindowSpec(4, delay=0, features=["p"], targets=["T"]),
+    ):
+        assert rk.describe(series, harmless).given_away == ()
