@@ -23,3 +23,11 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
         assert namespace["forecast"].shape == (1, 1)
         assert -40 < namespace["forecast"].item() < 40
         assert str(namespace["series"]) in text
+
+
+def test_the_chinese_quickstart_shows_the_same_code():
+    def blocks(page):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        return re.findall(r"^```.*?^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+    assert blocks("quickstart.zh-CN.md") == blocks("quickstart.md")
