@@ -25,6 +25,7 @@ from keras_rnnkit.embedding import (
     Vectors,
     load_vectors,
 )
+from keras_rnnkit.inspection import plot
 from keras_rnnkit.recurrent import (
     GRU,
     LSTM,
@@ -70,6 +71,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "get_states",
     "jena_climate",
     "load_vectors",
+    "plot",
     "read_csv",
     "reset_states",
     "rolling_splits",
