@@ -25,6 +25,10 @@ from keras_rnnkit.embedding import (
     Vectors,
     load_vectors,
 )
+from keras_rnnkit.inspection import (
+    Trace,
+    trace,
+)
 from keras_rnnkit.recurrent import (
     GRU,
     LSTM,
@@ -61,6 +65,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "SlowPathError",
     "Split",
     "TimeSeries",
+    "Trace",
     "Vectors",
     "WindowLoader",
     "WindowSpec",
@@ -77,5 +82,6 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "split",
     "synthetic_weather",
     "to_frame",
+    "trace",
     "window_dataset",
 ]
