@@ -63,9 +63,26 @@ def states(
     Returns:
         One (batch, time, units) for each state; masked steps hold the state before them.
     """
+    found: list[Any] = []
+    if isinstance(equations, LSTMEquations):
+        found = gates(equations, cell, sequences, h, initial_states[0], training)
+    return states_of(equations, found, h, initial_states, mask)
+
+
+def states_of(
+    equations: Equations, found: list[Any], h: Any, initial_states: Any, mask: Any
+) -> list[Any]:
+    """Return every state at every step from the gates that `gates` returned.
+
+    Args:
+        equations: The cell's, from `equations_of`.
+        found: The gates at every step.
+        h: (batch, time, units), held over masked steps.
+        initial_states: The states before the first step, each (batch, units).
+        mask: (batch, time) or None.
+    """
     if not isinstance(equations, LSTMEquations):
         return [h]
-    found = gates(equations, cell, sequences, h, initial_states[0], training)
     leak, drive = equations.leak_and_drive(found)
     if mask is not None:
         counts = ops.expand_dims(mask, -1)
