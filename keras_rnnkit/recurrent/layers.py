@@ -18,8 +18,8 @@ class KnownCell(StateSequences):
     cell: Any
     use_cudnn: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, units: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(units, *args, **kwargs)
         self.supports_jit = kernels.current().COMPILES or not paths.decide(self).fused
 
     @property

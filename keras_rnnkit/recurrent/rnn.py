@@ -71,6 +71,17 @@ class StateSequences(keras.layers.RNN):
         self.return_state_sequences = return_state_sequences
         self.save_states = save_states
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Show what this package adds in the signature of each layer."""
+        super().__init_subclass__(**kwargs)
+        added = inspect.signature(StateSequences.__init__).parameters.values()
+        own = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        named = {parameter.name: parameter for parameter in own}
+        named |= {p.name: p for p in added if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        cls.__signature__ = inspect.Signature(
+            sorted(named.values(), key=lambda parameter: parameter.kind)
+        )
+
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the time axis, then call as every layer; see the class."""
         require_time_axis(self.name, sequences)
