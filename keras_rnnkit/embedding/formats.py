@@ -19,10 +19,10 @@ import numpy as np
 from keras_rnnkit.embedding.decimals import parse_rows
 from keras_rnnkit.embedding.vocabulary import read_words
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 17
 _SMALL_BLOCK = 1 << 16  # below it each row is counted: the sum over a block may hide two faults
 _LONGEST_LINE = 1 << 24
-_BATCH_VALUES = 1 << 13
+_BATCH_VALUES = 1 << 15
 _SPACE = ord(" ")
 _HEAD_LINES = 10
 _EXAMPLES = 5
@@ -318,8 +318,7 @@ class _Text:
         self, wanted: Collection[bytes], faults: Faults, tick: Callable[[], None]
     ) -> Iterator[Row]:
         # A word that holds spaces shows only its first part before the row is split.
-        first_parts = {word.split(b" ", 1)[0] for word in wanted if b" " in word}
-        heads = first_parts.union(wanted) if first_parts else wanted
+        heads = {word.split(b" ", 1)[0] for word in wanted if b" " in word}.union(wanted)
         batch = max(1, _BATCH_VALUES // self.dim)
         pending: list[tuple[int, bytes, bytes]] = []
         first = 1 + (self._promised is not None)
@@ -340,13 +339,13 @@ class _Text:
             _check_promise(self._promised, faults)
 
     def _pick(
-        self, block: bytes, heads: Collection[bytes]
+        self, block: bytes, heads: set[bytes]
     ) -> tuple[int, Iterable[tuple[int, bytes]]]:
         """The number of lines, and those to look into: all, where the spaces do not add up."""
         picked = []
         index = -1
         for index, line in enumerate(io.BytesIO(block)):
-            word = line[: line.find(b" ")]
+            word = line.partition(b" ")[0]
             if word in heads or not (word.isascii() or _is_utf8(word)):
                 picked.append((index, line))
         lines = index + 1
