@@ -19,7 +19,7 @@ import numpy as np
 from keras_rnnkit.embedding.decimals import parse_rows
 from keras_rnnkit.embedding.vocabulary import read_words
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 17  # of twice that size, malloc maps fresh pages for every one
 _SMALL_BLOCK = 1 << 16  # below it each row is counted: the sum over a block may hide two faults
 _LONGEST_LINE = 1 << 24
 _BATCH_VALUES = 1 << 15
@@ -318,7 +318,8 @@ class _Text:
         self, wanted: Collection[bytes], faults: Faults, tick: Callable[[], None]
     ) -> Iterator[Row]:
         # A word that holds spaces shows only its first part before the row is split.
-        heads = {word.split(b" ", 1)[0] for word in wanted if b" " in word}.union(wanted)
+        first_parts = {word.split(b" ", 1)[0] for word in wanted if b" " in word}
+        heads = first_parts.union(wanted) if first_parts else wanted
         batch = max(1, _BATCH_VALUES // self.dim)
         pending: list[tuple[int, bytes, bytes]] = []
         first = 1 + (self._promised is not None)
@@ -339,7 +340,7 @@ class _Text:
             _check_promise(self._promised, faults)
 
     def _pick(
-        self, block: bytes, heads: set[bytes]
+        self, block: bytes, heads: Collection[bytes]
     ) -> tuple[int, Iterable[tuple[int, bytes]]]:
         """The number of lines, and those to look into: all, where the spaces do not add up."""
         picked = []
