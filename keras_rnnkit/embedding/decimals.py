@@ -34,22 +34,23 @@ def parse_rows(rows: Sequence[bytes], dim: int) -> tuple[np.ndarray, np.ndarray]
     digits: np.ndarray = np.zeros(len(ends), whole)
     length = np.zeros(len(ends), np.int8)
     places = np.zeros(len(ends), np.int8)
-    points = np.zeros(len(ends), np.int8)
+    behind = np.zeros(len(ends), bool)  # the point
     ends -= _WIDEST
     for back in range(widest, 0, -1):
         byte = text[_WIDEST - back :].take(ends)
-        inside = width >= back
-        point = inside & (byte == _POINT)
-        digit = byte - np.uint8(_ZERO)  # wraps round, so that only 0-9 stay below 10
-        number = inside & (digit < 10)
-        digits = np.where(number, digits * 10 + digit, digits)
+        byte *= width >= back
+        point = byte == _POINT
+        byte -= np.uint8(_ZERO)  # wraps round, so that only 0-9 stay below 10
+        number = byte < 10
+        digits *= np.uint8(10) - np.uint8(9) * point
+        digits += byte * number
         length += number
-        places += number & (points > 0)
-        points += point
-    plain = (length + points == width) & (points < 2) & (length > 0) & (length <= most)
+        places += behind
+        behind |= point
+    plain = (length + behind == width) & (length > 0) & (length <= most)
     with np.errstate(over="ignore"):
         values = digits / _TENS[places]
-        np.negative(values, out=values, where=negative)
+        values *= np.int8(1) - np.int8(2) * negative
         matrix = values.astype(np.float32).reshape(len(rows), dim)
         good = plain.reshape(len(rows), dim).all(axis=1)
         for row in np.flatnonzero(~good).tolist():

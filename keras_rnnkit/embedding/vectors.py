@@ -230,7 +230,7 @@ def _match(
             for key, rank in _spellings(word, fallbacks).items():
                 wanted.setdefault(key.encode(errors="surrogatepass"), []).append((row, rank))
     matrix = np.zeros((vocabulary.rows, source.dim), np.float32)
-    ranks = np.full(vocabulary.rows, _MISSING, np.uint8)
+    best = bytearray([_MISSING]) * vocabulary.rows
     unknown = np.full(source.dim, np.nan, np.float32)
     seen = set()
     duplicates = 0
@@ -242,9 +242,10 @@ def _match(
         if token == _UNKNOWN:
             unknown[:] = vector
         for row, rank in wanted[token]:
-            if rank < ranks[row]:
+            if rank < best[row]:
                 matrix[row] = vector
-                ranks[row] = rank
+                best[row] = rank
+    ranks = np.frombuffer(best, np.uint8)
     if "digits" in fallbacks:
         _drop_false_digits(vocabulary, matrix, ranks, 1 + fallbacks.index("digits"))
     told = {
@@ -287,14 +288,13 @@ def _drop_false_digits(
 
     A file that has `1984` as it stands has another meaning for `0000` and `####`.
     """
-    plain = any(
-        ranks[row] not in (rank, _MISSING) and any(map(int, _SEVERAL_DIGITS.findall(word)))
-        for row, word in enumerate(vocabulary.words)
-    )
-    if plain:
-        rows = ranks == rank
-        matrix[rows] = 0
-        ranks[rows] = _MISSING
+    doubtful = ranks == rank
+    sure = np.flatnonzero(~doubtful & (ranks != _MISSING)).tolist()
+    if doubtful.any() and any(
+        any(map(int, _SEVERAL_DIGITS.findall(vocabulary.words[row]))) for row in sure
+    ):
+        matrix[doubtful] = 0
+        ranks[doubtful] = _MISSING
 
 
 def _counts_by_row(
