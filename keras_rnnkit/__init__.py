@@ -1,5 +1,6 @@
 """Recurrent layers that show their states, GloVe embeddings and time-series windows for Keras 3."""
 
+from keras_rnnkit import versions  # noqa: F401  first: it says why, where Keras fails to import
 from keras_rnnkit.data import (
     Scaler,
     Split,
@@ -25,7 +26,12 @@ from keras_rnnkit.embedding import (
     Vectors,
     load_vectors,
 )
-from keras_rnnkit.inspection import plot
+from keras_rnnkit.inspection import (
+    Diagnosis,
+    allow_memory_growth,
+    doctor,
+    plot,
+)
 from keras_rnnkit.recurrent import (
     GRU,
     LSTM,
@@ -49,6 +55,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "Bidirectional",
     "Coverage",
     "CoverageWarning",
+    "Diagnosis",
     "GRU",
     "GRUCell",
     "GloVeEmbedding",
@@ -65,8 +72,10 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "Vectors",
     "WindowLoader",
     "WindowSpec",
+    "allow_memory_growth",
     "check_split",
     "describe",
+    "doctor",
     "explain_path",
     "get_states",
     "jena_climate",
