@@ -51,6 +51,7 @@ autosummary_generate = True
 autosummary_context = {
     "members": {
         "Bidirectional": "reset_state",
+        "Diagnosis": "ok, needs_attention, __getitem__, to_dict, to_json",
         "GRU": "reset_state",
         "GRUCell": "unpack",
         "GloVeEmbedding": "vocabulary, build, call, embeddings, set_weights, enable_lora, "

@@ -1,5 +1,6 @@
 """Recurrent layers that show their states, GloVe embeddings and time-series windows for Keras 3."""
 
+from keras_rnnkit import versions  # noqa: F401  first: it says why, where Keras fails to import
 from keras_rnnkit.data import (
     Scaler,
     Split,
@@ -26,7 +27,10 @@ from keras_rnnkit.embedding import (
     load_vectors,
 )
 from keras_rnnkit.inspection import (
+    Diagnosis,
     Trace,
+    allow_memory_growth,
+    doctor,
     plot,
     trace,
 )
@@ -53,6 +57,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "Bidirectional",
     "Coverage",
     "CoverageWarning",
+    "Diagnosis",
     "GRU",
     "GRUCell",
     "GloVeEmbedding",
@@ -70,8 +75,10 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "Vectors",
     "WindowLoader",
     "WindowSpec",
+    "allow_memory_growth",
     "check_split",
     "describe",
+    "doctor",
     "explain_path",
     "get_states",
     "jena_climate",
