@@ -1,9 +1,8 @@
 """How the gallery runs the examples: in their short form."""
 
-from pathlib import Path
 from typing import Any
 
 
 def arguments(gallery_conf: Any, script_vars: Any) -> list[str]:
     """The command line of an example."""
-    return ["--quick", "--output", str(Path(gallery_conf["src_dir"]) / "_build" / "examples")]
+    return ["--quick"]
