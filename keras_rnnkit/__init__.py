@@ -26,7 +26,10 @@ from keras_rnnkit.embedding import (
     load_vectors,
 )
 from keras_rnnkit.inspection import (
+    GradientFlow,
     Trace,
+    gradient_flow,
+    jacobian_norms,
     trace,
 )
 from keras_rnnkit.recurrent import (
@@ -55,6 +58,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "GRU",
     "GRUCell",
     "GloVeEmbedding",
+    "GradientFlow",
     "LSTM",
     "LSTMCell",
     "PathReport",
@@ -73,6 +77,8 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "describe",
     "explain_path",
     "get_states",
+    "gradient_flow",
+    "jacobian_norms",
     "jena_climate",
     "load_vectors",
     "read_csv",
