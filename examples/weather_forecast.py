@@ -1,4 +1,9 @@
-"""Forecast the temperature 24 hours ahead with a GRU, from a CSV or from made-up weather.
+"""
+Forecast the weather
+====================
+
+A GRU forecasts the temperature 24 hours ahead, from a CSV file or from made-up weather, next to two
+common-sense baselines::
 
     python examples/weather_forecast.py
     python examples/weather_forecast.py --csv jena_climate_2009_2016.csv
@@ -13,15 +18,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from matplotlib import rcParams
-from matplotlib.figure import Figure
+from matplotlib import pyplot as plt
 
 import keras_rnnkit as rk
 
 UNITS = {"d": np.timedelta64(1, "D"), "h": np.timedelta64(1, "h"), "min": np.timedelta64(1, "m")}
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-TRUTH, FORECAST, BASELINE = "black", "#D55E00", "#56B4E9"
-rcParams["date.converter"] = "concise"
 
 
 def parse_arguments():
@@ -195,28 +196,19 @@ def print_table(results, unit, same_hour_is_last):
 
 
 def draw_loss(history, scale, persistence, unit, path):
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    epochs = range(1, len(history["loss"]) + 1)
-    axes.plot(epochs, np.multiply(history["loss"], scale), color=TRUTH, ls="--", label="training")
-    axes.plot(epochs, np.multiply(history["val_loss"], scale), color=FORECAST, label="validation")
-    axes.axhline(persistence, color=BASELINE, ls=":", label="persistence, validation")
-    axes.set(xlabel="epoch", ylabel=f"MAE ({unit})", title="Loss")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.axhline(persistence, color="#56B4E9", ls=":", label="persistence, validation")
+    scaled = {name: np.multiply(values, scale) for name, values in history.items()}
+    rk.plot.history(scaled, "loss", ax=axes)
+    axes.set(ylabel=f"MAE ({unit})", title="Loss")
     figure.savefig(path, dpi=110)
 
 
 def draw_forecast(test, target, ahead, source, path):
-    shown = slice(-336, None)  # two weeks of hours
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    axes = figure.subplots()
-    time = test["time"][shown]
-    axes.plot(time, test["truth"][shown], color=TRUTH, lw=1.2, label="truth")
-    axes.plot(time, test["persistence"][shown], color=BASELINE, ls=":", label="persistence")
-    axes.plot(time, test["GRU"][shown], color=FORECAST, lw=1.8, label=f"GRU, {ahead} ahead")
-    axes.set(ylabel=target, title=f"{target}: the end of the test part ({source})")
-    axes.legend(ncols=3)
+    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    shown = {name: test[name] for name in ("time", "truth", "GRU", "persistence")}
+    rk.plot.forecast(shown, last=336, ax=axes)  # two weeks of hours
+    axes.set(ylabel=target, title=f"{target}, {ahead} ahead: the end of the test part ({source})")
     figure.savefig(path, dpi=110)
 
 

@@ -1,5 +1,6 @@
 """Recurrent layers that show their states, GloVe embeddings and time-series windows for Keras 3."""
 
+from keras_rnnkit import versions  # noqa: F401  first: it says why, where Keras fails to import
 from keras_rnnkit.data import (
     Scaler,
     Split,
@@ -26,10 +27,15 @@ from keras_rnnkit.embedding import (
     load_vectors,
 )
 from keras_rnnkit.inspection import (
+    Diagnosis,
     GradientFlow,
+    RecurrentMonitor,
     Trace,
+    allow_memory_growth,
+    doctor,
     gradient_flow,
     jacobian_norms,
+    plot,
     trace,
 )
 from keras_rnnkit.recurrent import (
@@ -55,6 +61,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "Bidirectional",
     "Coverage",
     "CoverageWarning",
+    "Diagnosis",
     "GRU",
     "GRUCell",
     "GloVeEmbedding",
@@ -63,6 +70,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "LSTMCell",
     "PathReport",
     "RNN",
+    "RecurrentMonitor",
     "Scaler",
     "SimpleRNN",
     "SimpleRNNCell",
@@ -73,14 +81,17 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "Vectors",
     "WindowLoader",
     "WindowSpec",
+    "allow_memory_growth",
     "check_split",
     "describe",
+    "doctor",
     "explain_path",
     "get_states",
     "gradient_flow",
     "jacobian_norms",
     "jena_climate",
     "load_vectors",
+    "plot",
     "read_csv",
     "reset_states",
     "rolling_splits",

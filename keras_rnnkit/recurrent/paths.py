@@ -6,6 +6,7 @@ cannot differ from the run. Keras's own layers decide by rules of their own, whi
 """
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -243,6 +244,31 @@ def explain_path(
             f"received backend {report.backend!r}. Change what is marked `no`:\n{report}"
         )
     return report
+
+
+def default_paths() -> PathReport:
+    """Say which path SimpleRNN, LSTM and GRU take with their default arguments, ours and Keras's.
+
+    The report names them `rk.LSTM`, `keras.layers.LSTM` and so on. No LSTM or GRU is made for it:
+    Keras sets up the GPUs when one is, after which TensorFlow's memory growth is fixed.
+    """
+    found = []
+    with keras.StatelessScope(initialize_variables=False):
+        simple = keras.layers.SimpleRNN(1, name="keras.layers.SimpleRNN")
+        cells = [simple.cell, keras.layers.LSTMCell(1), keras.layers.GRUCell(1)]
+    for cell in cells:
+        name = type(cell).__name__.removesuffix("Cell")
+        like = {
+            "cell": cell,
+            "unroll": False,
+            "use_cudnn": "auto",
+            "compute_dtype": cell.compute_dtype,
+        }
+        found.append(decide(SimpleNamespace(name=f"rk.{name}", **like)))
+        theirs = SimpleNamespace(name=f"keras.layers.{name}", **like)
+        theirs = simple if cell is simple.cell else theirs
+        found.append(_keras_path(theirs, False, None, False, None))
+    return PathReport(keras.backend.backend(), tuple(found))
 
 
 def _observe(layers: list[Any], call: Any) -> dict[int, Any]:

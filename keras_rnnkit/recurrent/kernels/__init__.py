@@ -25,6 +25,11 @@ Every file defines
     gradients(function, tensors) -> (value, rest, gradients)
                       call `function(tensors) -> (value, rest)` and differentiate the scalar by each
                       tensor; zeros where it does not depend on one
+    machine() -> Machine
+                      what the framework finds on this machine; where the framework can tell
+                      without it (TensorFlow and torch), the GPUs are not set up
+    allow_memory_growth() -> str
+                      let GPU memory be taken as it is needed, and say what was done
 
 `fused` takes one entry of `states` and `weights` for each direction (two: the second runs from the
 last valid step to the first). `states` holds (batch, units) tensors, `weights` the four tensors of
@@ -34,9 +39,30 @@ and `last_states` one list for each direction.
 """
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 import keras
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a framework finds on a machine.
+
+    Attributes:
+        framework: Its name and version.
+        gpus: The names of the GPUs that it sees.
+        built_for: `"CUDA 12.5"`, or empty where it is built or installed for the CPU alone.
+        cudnn: The version of cuDNN; empty where there is none, `"unknown"` where it cannot tell.
+        grows: Whether GPU memory is taken as it is needed, rather than all at once; None without a
+            GPU.
+    """
+
+    framework: str
+    gpus: tuple[str, ...]
+    built_for: str
+    cudnn: str
+    grows: bool | None
 
 
 def current() -> Any:

@@ -1,10 +1,15 @@
 """JAX: `lax.scan` over inputs taken in beforehand, and cuDNN's LSTM."""
 
+import os
+import warnings
+from importlib import metadata
 from typing import Any
 
 import jax
 import jax.experimental.rnn
 import jax.numpy as jnp
+
+from keras_rnnkit.recurrent.kernels import Machine
 
 LOOP = "scan"
 HOISTS = True
@@ -86,3 +91,45 @@ def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
     """Differentiate a function; see the package's docstring."""
     (value, rest), found = jax.value_and_grad(function, has_aux=True)(list(tensors))
     return value, rest, found
+
+
+def machine() -> Machine:
+    """What JAX finds on this machine; see the package's docstring. JAX sets up its devices."""
+    gpus = jax.devices() if jax.default_backend() == "gpu" else []
+    cuda = [major for major in ("12", "13") if _version(f"jax-cuda{major}-plugin")]
+    cudnn = [version for major in cuda if (version := _version(f"nvidia-cudnn-cu{major}"))]
+    return Machine(
+        framework=f"JAX {jax.__version__}",
+        gpus=tuple(gpu.device_kind for gpu in gpus),
+        built_for=f"CUDA {cuda[0]}" if cuda else "",
+        # JAX may use one that is installed with the system, and does not say which.
+        cudnn=cudnn[0] if cudnn else "unknown" if gpus else "",
+        grows=_grows() if gpus else None,
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _grows() -> bool:
+    preallocates = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true").lower()
+    platform = os.environ.get("XLA_PYTHON_CLIENT_ALLOCATOR", "").lower() == "platform"
+    return platform or preallocates in ("false", "0")
+
+
+def allow_memory_growth() -> str:
+    """Say how JAX is told, which a running Python cannot do; see the package's docstring."""
+    if jax.default_backend() != "gpu":
+        return "JAX sees no GPU, so there is no memory growth to set."
+    if _grows():
+        return "JAX takes GPU memory as it needs it."
+    advice = (
+        "JAX has set aside three quarters of the GPU's memory, which cannot be changed any more: "
+        "set XLA_PYTHON_CLIENT_PREALLOCATE=false in the environment before Python starts."
+    )
+    warnings.warn(advice, stacklevel=3)
+    return advice

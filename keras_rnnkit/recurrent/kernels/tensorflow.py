@@ -1,9 +1,12 @@
 """TensorFlow: `while_loop`, and cuDNN through `CudnnRNNV3`."""
 
 import functools
+import os
 from typing import Any
 
 import tensorflow as tf
+
+from keras_rnnkit.recurrent.kernels import Machine
 
 LOOP = "loop"
 HOISTS = False
@@ -43,7 +46,8 @@ def device(tensor: Any) -> str:
     placed = getattr(tensor, "device", None)
     if isinstance(placed, str) and placed:
         return "GPU" if "GPU" in placed.upper() else "CPU"
-    return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    # Logical devices would set up the GPUs, after which their memory growth is fixed.
+    return "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
 
 
 def fused_conditions(
@@ -125,3 +129,48 @@ def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
         value, rest = function(tensors)
     none = tf.UnconnectedGradients.ZERO
     return value, rest, tape.gradient(value, tensors, unconnected_gradients=none)
+
+
+def machine() -> Machine:
+    """What TensorFlow finds on this machine; see the package's docstring."""
+    gpus = tf.config.get_visible_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    build = tf.sysconfig.get_build_info()
+    built_for = ""
+    if build.get("is_cuda_build"):
+        built_for = f"CUDA {build.get('cuda_version', '')}".rstrip()
+    elif build.get("is_rocm_build"):
+        built_for = "ROCm"
+    return Machine(
+        framework=f"TensorFlow {tf.__version__}",
+        gpus=tuple(
+            each.get("device_name", gpu.name) for each, gpu in zip(details, gpus, strict=True)
+        ),
+        built_for=built_for,
+        cudnn=build.get("cudnn_version", "") if built_for else "",
+        grows=all(_grows(gpu) for gpu in gpus) if gpus else None,
+    )
+
+
+def _grows(gpu: Any) -> bool:
+    forced = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "").lower() == "true"
+    return forced or bool(tf.config.experimental.get_memory_growth(gpu))
+
+
+def allow_memory_growth() -> str:
+    """Set memory growth on every GPU; see the package's docstring."""
+    gpus = tf.config.get_visible_devices("GPU")
+    try:
+        for gpu in gpus:
+            if not _grows(gpu):
+                tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError as error:
+        raise RuntimeError(
+            "allow_memory_growth() came too late: TensorFlow has set up its GPUs and taken their "
+            "memory. Call it before the first layer or tensor (in a notebook: restart the kernel, "
+            "and call it in the first cell), or set TF_FORCE_GPU_ALLOW_GROWTH=true in the "
+            "environment before Python starts."
+        ) from error
+    if not gpus:
+        return "TensorFlow sees no GPU, so there is no memory growth to set."
+    return f"TensorFlow takes the memory of {len(gpus)} GPU(s) as it needs it."

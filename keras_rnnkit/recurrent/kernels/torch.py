@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from keras_rnnkit.recurrent.kernels import unrolled
+from keras_rnnkit.recurrent.kernels import Machine, unrolled
 
 LOOP = "loop"
 HOISTS = True
@@ -93,3 +93,30 @@ def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
         value, rest = function(tensors)
         found = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
     return value.detach(), rest, list(found)
+
+
+def machine() -> Machine:
+    """What torch finds on this machine; see the package's docstring."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else ""
+    if torch.version.hip:
+        built_for = f"ROCm {torch.version.hip}"
+    version = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    return Machine(
+        framework=f"PyTorch {torch.__version__}",
+        gpus=tuple(torch.cuda.get_device_name(gpu) for gpu in range(count)),
+        built_for=built_for,
+        cudnn=_dotted(version) if version else "",
+        grows=True if count else None,
+    )
+
+
+def _dotted(version: int) -> str:
+    """91002 -> 9.10.2; until 8.9, 8902 -> 8.9.2."""
+    scale = 10_000 if version >= 90_000 else 1000
+    return f"{version // scale}.{version % scale // 100}.{version % 100}"
+
+
+def allow_memory_growth() -> str:
+    """Say that torch needs no telling; see the package's docstring."""
+    return "PyTorch takes GPU memory as it needs it, so there is nothing to set."
