@@ -56,6 +56,7 @@ autosummary_context = {
         "GRUCell": "unpack",
         "GloVeEmbedding": "vocabulary, build, call, embeddings, set_weights, enable_lora, "
         "quantize, get_config, from_config",
+        "GradientFlow": "__getitem__, plot",
         "LSTM": "reset_state",
         "LSTMCell": "unpack",
         "PathReport": "__getitem__",

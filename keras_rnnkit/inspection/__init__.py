@@ -1,7 +1,20 @@
-"""Look inside a model that exists, and at the machine it runs on."""
+"""Tools to look inside a model and at the machine it runs on."""
 
 from keras_rnnkit.inspection import plot
 from keras_rnnkit.inspection.doctor import Diagnosis, allow_memory_growth, doctor
+from keras_rnnkit.inspection.gradient_flow import GradientFlow, gradient_flow, jacobian_norms
+from keras_rnnkit.inspection.monitor import RecurrentMonitor
 from keras_rnnkit.inspection.trace import Trace, trace
 
-__all__ = ["Diagnosis", "Trace", "allow_memory_growth", "doctor", "plot", "trace"]
+__all__ = [
+    "Diagnosis",
+    "GradientFlow",
+    "RecurrentMonitor",
+    "Trace",
+    "allow_memory_growth",
+    "doctor",
+    "gradient_flow",
+    "jacobian_norms",
+    "plot",
+    "trace",
+]

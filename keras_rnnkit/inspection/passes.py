@@ -68,6 +68,11 @@ class Met:
             layer.return_sequences = kept
         return result, result.outputs if isinstance(layer, StateSequences) else result[1]
 
+    def sequences(self) -> Any:
+        """The layer's input, (batch, time, ...), in the order of the input."""
+        sequences = self.settled.sequences
+        return ops.flip(sequences, axis=1) if self.site.layer.go_backwards else sequences
+
     def through(self, cell: Any, sequences: Any) -> Any:
         """Make the pass with another cell over other sequences, in Keras's own time loop.
 
@@ -179,6 +184,18 @@ def _watched_loop(site: Site, original: Any, handle: Any) -> Any:
     return inner_loop
 
 
+def cells(cell: Any, states: Any) -> Iterator[tuple[str, Any, list[Any]]]:
+    """Yield each cell of a stack with its name and its states, flat; a cell alone has no name."""
+    if not isinstance(cell, keras.layers.StackedRNNCells):
+        yield "", cell, tree.flatten(states)
+        return
+    names: Counter[str] = Counter()
+    for one, own in zip(cell.cells, states, strict=True):
+        name = getattr(one, "name", type(one).__name__)
+        names[name] += 1
+        yield numbered(name, names[name]), one, tree.flatten(own)
+
+
 def build(root: Any, inputs: Any) -> None:
     """Give a model or layer that was never called its weights, as its first call would."""
     if not root.built:
@@ -203,3 +220,8 @@ def variables(root: Any) -> list[keras.Variable]:
 def values(of: list[keras.Variable]) -> list[Any]:
     """Return the variables' values, to be passed to a compiled function."""
     return [ops.convert_to_tensor(variable) for variable in of]
+
+
+def rows_of(inputs: Any, rows: slice) -> Any:
+    """Return some rows of every array of the inputs, as tensors."""
+    return tree.map_structure(lambda x: ops.convert_to_tensor(x[rows]), inputs)

@@ -243,7 +243,7 @@ class Tracer:
             raise ValueError(
                 f"`batch_size` must be 1 or more; received {batch_size}. Leave it out for 32."
             )
-        passes.build(root, _rows(inputs, slice(0, batch_size)))
+        passes.build(root, passes.rows_of(inputs, slice(0, batch_size)))
         self._root = root
         self._variables = passes.variables(root)
         self._facts: dict[str, _Facts] = {}
@@ -259,7 +259,7 @@ class Tracer:
             for start in range(0, total, batch_size):
                 rows = slice(start, min(start + batch_size, total))
                 masked = None if mask is None else ops.convert_to_tensor(mask[rows])
-                found, assigned = self._run(values, _rows(inputs, rows), masked)
+                found, assigned = self._run(values, passes.rows_of(inputs, rows), masked)
                 for index, value in assigned.items():
                     values[index] = value
                 self._store(arrays, found, rows, total)
@@ -338,25 +338,14 @@ class Tracer:
         return traces
 
 
-def _rows(inputs: Any, rows: slice) -> Any:
-    return tree.map_structure(lambda x: ops.convert_to_tensor(x[rows]), inputs)
-
-
 def _cells(cell: Any, settled: Pass, outputs: Any) -> Any:
     """The name, cell and arrays of each cell of a layer, in the order of processing."""
-    if not isinstance(cell, keras.layers.StackedRNNCells):
-        yield "", cell, _parts(cell, settled, outputs)
-        return
-    names: Counter[str] = Counter()
     sequences = settled.sequences
-    for one, states in zip(cell.cells, settled.states, strict=True):
-        states = list(states) if tree.is_nested(states) else [states]
+    for name, one, states in passes.cells(cell, settled.states):
         alone = Pass(sequences, states, settled.mask, settled.training)
-        parts = _parts(one, alone, None)
+        parts = _parts(one, alone, None if name else outputs)
         sequences = parts["output"]
-        name = getattr(one, "name", type(one).__name__)
-        names[name] += 1
-        yield passes.numbered(name, names[name]), one, parts
+        yield name, one, parts
 
 
 def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:

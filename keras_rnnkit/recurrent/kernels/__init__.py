@@ -19,6 +19,12 @@ Every file defines
     compiled(function) -> function
                       the same function of nested tensors, compiled where that pays, with no
                       gradient through it
+    outline(function, *arguments)
+                      run the function's Python for what it notes of shapes, without computing
+                      where the backend can do so
+    gradients(function, tensors) -> (value, rest, gradients)
+                      call `function(tensors) -> (value, rest)` and differentiate the scalar by each
+                      tensor; zeros where it does not depend on one
     machine() -> Machine
                       what the framework finds on this machine; where the framework can tell
                       without it (TensorFlow and torch), the GPUs are not set up

@@ -82,6 +82,17 @@ def compiled(function: Any) -> Any:
     return jax.jit(function)
 
 
+def outline(function: Any, *arguments: Any) -> None:
+    """Trace a function for its shapes; see the package's docstring."""
+    jax.eval_shape(function, *arguments)
+
+
+def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
+    """Differentiate a function; see the package's docstring."""
+    (value, rest), found = jax.value_and_grad(function, has_aux=True)(list(tensors))
+    return value, rest, found
+
+
 def machine() -> Machine:
     """What JAX finds on this machine; see the package's docstring. JAX sets up its devices."""
     gpus = jax.devices() if jax.default_backend() == "gpu" else []
