@@ -15,6 +15,7 @@ from keras_rnnkit.data import (
     window_dataset,
 )
 from keras_rnnkit.datasets import (
+    imdb_reviews,
     jena_climate,
     synthetic_weather,
 )
@@ -68,6 +69,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "describe",
     "explain_path",
     "get_states",
+    "imdb_reviews",
     "jena_climate",
     "load_vectors",
     "read_csv",
