@@ -80,7 +80,7 @@ def test_reads_a_folder_and_a_vector_file_and_can_freeze_the_rows(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "GENERATED" not in done.stdout
     assert "train      80 reviews, 40 positive, 40 negative" in done.stdout
-    assert "8 of the training reviews are set aside" in done.stdout
+    assert "4 of the training reviews are set aside" in done.stdout
     assert set(table(done.stdout)) == set(KINDS)
     if keras.backend.backend() == "tensorflow":
         model = keras.saving.load_model(tmp_path / "results" / "sentiment.keras")
