@@ -26,6 +26,7 @@ from keras_rnnkit.embedding import (
     Vectors,
     load_vectors,
 )
+from keras_rnnkit.inspection import plot
 from keras_rnnkit.recurrent import (
     GRU,
     LSTM,
@@ -72,6 +73,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "imdb_reviews",
     "jena_climate",
     "load_vectors",
+    "plot",
     "read_csv",
     "reset_states",
     "rolling_splits",
