@@ -26,7 +26,11 @@ from keras_rnnkit.embedding import (
     Vectors,
     load_vectors,
 )
-from keras_rnnkit.inspection import plot
+from keras_rnnkit.inspection import (
+    Trace,
+    plot,
+    trace,
+)
 from keras_rnnkit.recurrent import (
     GRU,
     LSTM,
@@ -63,6 +67,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "SlowPathError",
     "Split",
     "TimeSeries",
+    "Trace",
     "Vectors",
     "WindowLoader",
     "WindowSpec",
@@ -81,5 +86,6 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "split",
     "synthetic_weather",
     "to_frame",
+    "trace",
     "window_dataset",
 ]

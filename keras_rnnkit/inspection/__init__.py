@@ -1,5 +1,10 @@
-"""Tools to look inside a model and at the machine it runs on."""
+"""Look inside a model: states and gates, how far the gradient reaches, and pictures."""
 
 from keras_rnnkit.inspection import plot
+from keras_rnnkit.inspection.trace import Trace, trace
 
-__all__ = ["plot"]
+__all__ = [
+    "Trace",
+    "plot",
+    "trace",
+]

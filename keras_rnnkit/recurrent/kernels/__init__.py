@@ -16,6 +16,9 @@ Every file defines
                       is about compilation
     fused(kind, sequence, states, weights, lengths) -> (outputs, last_states)
                       run it
+    compiled(function) -> function
+                      the same function of nested tensors, compiled where that pays, with no
+                      gradient through it
 
 `fused` takes one entry of `states` and `weights` for each direction (two: the second runs from the
 last valid step to the first). `states` holds (batch, units) tensors, `weights` the four tensors of

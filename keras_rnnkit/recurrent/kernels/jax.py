@@ -70,3 +70,8 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
         jnp.split(outputs, directions, axis=-1),
         [[h[d], c[d]] for d in range(directions)],
     )
+
+
+def compiled(function: Any) -> Any:
+    """The function under `jax.jit`; see the package's docstring."""
+    return jax.jit(function)

@@ -103,3 +103,8 @@ def opaque_parameters(weights: Any, gates: int) -> Any:
             matrices += [tf.reshape(tf.transpose(block), [-1]) for block in blocks]
         biases += bias
     return tf.concat([*matrices, *biases], axis=0)
+
+
+def compiled(function: Any) -> Any:
+    """The function as a graph; see the package's docstring."""
+    return tf.function(function, autograph=False)

@@ -73,3 +73,8 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
         list(torch.chunk(outputs, directions, dim=-1)),
         [[state[d] for state in last] for d in range(directions)],
     )
+
+
+def compiled(function: Any) -> Any:
+    """The function without a record for gradients; see the package's docstring."""
+    return torch.no_grad()(function)
