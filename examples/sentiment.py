@@ -23,15 +23,12 @@ import time
 from pathlib import Path
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
 
 import keras_rnnkit as rk
 
 KINDS = {"SimpleRNN": rk.SimpleRNN, "LSTM": rk.LSTM, "GRU": rk.GRU}
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-COLOURS = {"SimpleRNN": "#56B4E9", "LSTM": "#D55E00", "GRU": "black"}
 VOCABULARY = 10_000
 # With no strings inside JAX and PyTorch models, the vectoriser lies beside the model there.
 STRINGS_INSIDE = keras.backend.backend() == "tensorflow"
@@ -151,6 +148,19 @@ def generate_vectors(path, seed, dim):
 # keeps its last words, where the verdict usually stands.
 
 
+def count_words(texts):
+    """A layer that numbers the most frequent words.
+
+    They are handed over as an argument, which is saved with the model's config. What `adapt` found
+    is saved as lines of text, and cannot be read again where a word holds one of Unicode's line
+    ends, as some of the real reviews do.
+    """
+    counted = keras.layers.TextVectorization(max_tokens=VOCABULARY)
+    counted.adapt(texts)
+    words = [str(word) for word in counted.get_vocabulary()]
+    return keras.layers.TextVectorization(max_tokens=VOCABULARY, vocabulary=words)
+
+
 def last_words(tokens, maxlen):
     """The last `maxlen` words of each review, padded on the right, `(reviews, maxlen)`.
 
@@ -170,6 +180,47 @@ def to_numbers(vectorizer, texts, maxlen, cut=last_words):
         for start in range(0, len(texts), 500)
     ]
     return np.concatenate(batches).astype(np.int32)
+
+
+# %%
+# Numbers to vectors
+# ------------------
+# The layer reads the file when it is built. Its coverage says how many words have a vector, and
+# names those that have none, the most frequent first.
+
+
+def embed(vectorizer, arguments, generated=False):
+    """The vectors of the vocabulary as a layer: built, so that the file is needed no more."""
+    options = {
+        "dim": arguments.dim,
+        "oov": "normal",
+        "seed": arguments.seed,
+        "trainable": not getattr(arguments, "freeze", False),
+        "warn_below": None,  # the coverage is printed
+    }
+    if arguments.glove is not None:
+        layer = rk.GloVeEmbedding(arguments.glove, vectorizer, **options)
+        layer.build()
+    elif generated:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "generated.txt")
+            generate_vectors(file, arguments.seed, arguments.dim or 50)
+            layer = rk.GloVeEmbedding(file, vectorizer, **options)
+            layer.build()
+    else:
+        layer = keras.layers.Embedding(
+            vectorizer.vocabulary_size(), arguments.dim or 50, mask_zero=True
+        )
+    return layer
+
+
+def print_vectors(layer):
+    if not isinstance(layer, rk.GloVeEmbedding):
+        print("\nVectors: none, so rows start at random. Give a file of them with --glove.")
+        return
+    print(f"\nVectors: {layer.coverage!r}")
+    if layer.coverage.missing:
+        print(f"  missing, most frequent first: {', '.join(layer.coverage.missing[:10])}")
 
 
 # %%
@@ -267,17 +318,9 @@ def print_table(models, results):
 
 
 def draw_history(results, path):
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
-        for name, result in results.items():
-            values = result["history"].history
-            epochs = range(1, len(values[metric]) + 1)
-            ax.plot(epochs, values[metric], color=COLOURS[name], ls="--", lw=1)
-            ax.plot(epochs, values[f"val_{metric}"], color=COLOURS[name], label=name)
-        ax.set(xlabel="epoch", ylabel=metric, title=f"{metric}: validation solid, training dashed")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].legend()
-    figure.savefig(path, dpi=110)
+    histories = {name: result["history"] for name, result in results.items()}
+    axes = rk.plot.history(histories, ["loss", "accuracy"])
+    axes[0].figure.savefig(path, dpi=110)
 
 
 # %%
@@ -345,8 +388,7 @@ def main():
     labels = {name: part[1] for name, part in parts.items()}
 
     began = time.perf_counter()
-    vectorizer = keras.layers.TextVectorization(max_tokens=VOCABULARY)
-    vectorizer.adapt(texts["train"])
+    vectorizer = count_words(texts["train"])
     numbers = {}
     for name in PARTS:
         numbers[name] = to_numbers(vectorizer, texts[name], arguments.maxlen)
@@ -354,19 +396,14 @@ def main():
         print(f"{time.perf_counter() - began:.1f} s since the start", flush=True)
 
     models, results = {}, {}
-    with tempfile.TemporaryDirectory() as temporary:
-        glove = arguments.glove
-        if generated and glove is None:
-            glove = Path(temporary, "generated.txt")
-            generate_vectors(glove, arguments.seed, arguments.dim or 50)
-        for kind in KINDS:
-            keras.utils.set_random_seed(arguments.seed)
-            embedding = make_embedding(glove, vectorizer, arguments)
-            models[kind] = build_model(kind, embedding, arguments.units)
-            if not results and glove is not None:
-                print(f"\n{embedding.coverage}")
-            print(f"\n{kind}")
-            results[kind] = train_model(models[kind], numbers, labels, arguments)
+    for kind in KINDS:
+        keras.utils.set_random_seed(arguments.seed)
+        embedding = embed(vectorizer, arguments, generated)
+        if not models:
+            print_vectors(embedding)
+        models[kind] = build_model(kind, embedding, arguments.units)
+        print(f"\n{kind}")
+        results[kind] = train_model(models[kind], numbers, labels, arguments)
 
     if generated:
         print("\nGENERATED reviews: these figures say nothing about real ones.")
@@ -377,23 +414,6 @@ def main():
     print(f"\nThe best, {best}, is in {arguments.output}/sentiment.keras.")
     show_same_in_a_new_process(
         models[best], numbers["test"][:32], texts["test"][:32], arguments.output
-    )
-
-
-def make_embedding(glove, vectorizer, arguments):
-    if glove is None:
-        print("Vectors: none; rows start at random. Give a file of them with --glove.")
-        return keras.layers.Embedding(
-            vectorizer.vocabulary_size(), arguments.dim or 50, mask_zero=True
-        )
-    return rk.GloVeEmbedding(
-        glove,
-        vectorizer,
-        dim=arguments.dim,
-        oov="normal",
-        seed=arguments.seed,
-        trainable=not arguments.freeze,
-        warn_below=None,  # its coverage is printed
     )
 
 

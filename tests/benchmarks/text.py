@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 import keras_rnnkit as rk
-from examples.sentiment import VOCABULARY, compile_model, last_words, to_numbers
+from examples.sentiment import compile_model, count_words, last_words, to_numbers
 
 MAXLEN = 200
 CHOICES = {
@@ -98,8 +98,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     reviews = rk.imdb_reviews(options.data)
-    vectorizer = keras.layers.TextVectorization(max_tokens=VOCABULARY)
-    vectorizer.adapt(reviews.train.texts)
+    vectorizer = count_words(reviews.train.texts)
     labels = {part: getattr(reviews, part).labels for part in ("train", "val")}
     numbers = {
         name: {

@@ -1,30 +1,12 @@
 """The sentiment example runs as a newcomer runs it, on every backend, and keeps its promises."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import pytest
 
 import keras_rnnkit as rk
+from tests.examples.program import run_example
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "examples" / "sentiment.py"
 KINDS = ("SimpleRNN", "LSTM", "GRU")
-
-
-def run(folder, *options, **more):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *options],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error::UserWarning"},
-        capture_output=True,
-        check=False,
-        encoding="utf-8",
-        **more,
-    )
 
 
 def table(output):
@@ -36,7 +18,7 @@ def table(output):
 
 @pytest.mark.backends
 def test_runs_on_generated_reviews_and_scores_raw_ones_in_a_new_process(tmp_path):
-    done = run(tmp_path, "--quick", "--output", "out")
+    done = run_example("sentiment.py", tmp_path, "--quick", "--output", "out")
     assert done.returncode == 0, done.stderr
     assert "GENERATED" in done.stdout
     for address in ("ai.stanford.edu/~amaas/data/sentiment", "nlp.stanford.edu/projects/glove"):
@@ -54,7 +36,9 @@ def test_runs_on_generated_reviews_and_scores_raw_ones_in_a_new_process(tmp_path
     assert "A new process scored 32 raw reviews the same" in done.stdout
     assert (tmp_path / "out" / "history.png").read_bytes().startswith(b"\x89PNG")
 
-    again = run(tmp_path, "--predict", "out", input="a superb film\n\na film\n")
+    again = run_example(
+        "sentiment.py", tmp_path, "--predict", "out", input="a superb film\n\na film\n"
+    )
     assert again.returncode == 0, again.stderr
     scored = [line.split("\t") for line in again.stdout.splitlines()]
     assert [text for _, text in scored] == ["a superb film", "a film"]
@@ -68,12 +52,13 @@ def test_reads_a_folder_and_a_vector_file_and_can_freeze_the_rows(tmp_path):
             folder = tmp_path / "aclImdb" / part / label
             folder.mkdir(parents=True)
             for number in range(40):
-                text = f"the film {number} was {word} " * (1 + number % 4)
+                # A word that ends a line to Unicode, as the real reviews have one.
+                text = f"the film {number} was {word} \x85 " * (1 + number % 4)
                 (folder / f"{number}_7.txt").write_text(text, encoding="utf-8")
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("fine 1 0 0\ndull 0 1 0\nfilm 0 0 1\n", encoding="utf-8")
-    done = run(
-        tmp_path,
+    done = run_example(
+        *("sentiment.py", tmp_path),
         *("--data", "aclImdb", "--glove", "vectors.txt", "--freeze", "--quick"),
         *("--units", "4", "--maxlen", "8", "--dim", "3", "--seed", "1"),
     )
