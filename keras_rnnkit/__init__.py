@@ -16,6 +16,7 @@ from keras_rnnkit.data import (
     window_dataset,
 )
 from keras_rnnkit.datasets import (
+    imdb_reviews,
     jena_climate,
     synthetic_weather,
 )
@@ -88,6 +89,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "explain_path",
     "get_states",
     "gradient_flow",
+    "imdb_reviews",
     "jacobian_norms",
     "jena_climate",
     "load_vectors",

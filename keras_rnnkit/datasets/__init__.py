@@ -1,6 +1,7 @@
-"""Data to begin with: the Jena weather record, and weather made up in its likeness."""
+"""Data to begin with: the Jena weather record, made-up weather in its likeness, film reviews."""
 
+from keras_rnnkit.datasets.imdb_reviews import imdb_reviews
 from keras_rnnkit.datasets.jena_climate import jena_climate
 from keras_rnnkit.datasets.synthetic_weather import synthetic_weather
 
-__all__ = ["jena_climate", "synthetic_weather"]
+__all__ = ["imdb_reviews", "jena_climate", "synthetic_weather"]

@@ -13,8 +13,8 @@ import numpy as np
 from keras_rnnkit.embedding.cache import Cache, Found
 from keras_rnnkit.embedding.coverage import Coverage, CoverageWarning
 from keras_rnnkit.embedding.formats import Faults, VectorFile, name_of, open_vectors
-from keras_rnnkit.embedding.progress import Progress
 from keras_rnnkit.embedding.vocabulary import Vocabulary, read_vocabulary
+from keras_rnnkit.progress import Progress
 
 FALLBACKS = ("lower", "digits")
 POLICIES = ("zeros", "uniform", "normal", "mean", "<unk>")

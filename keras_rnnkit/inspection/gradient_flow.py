@@ -16,9 +16,9 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_rnnkit.embedding.progress import Progress
 from keras_rnnkit.inspection import passes
 from keras_rnnkit.inspection.trace import state_names, trace
+from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.equations import equations_of
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_rnnkit.embedding.progress import Progress
 from keras_rnnkit.inspection import passes
+from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels, masks, replay
 from keras_rnnkit.recurrent.equations import equations_of
 from keras_rnnkit.recurrent.rnn import RNN, Pass

@@ -330,7 +330,7 @@ def test_rows_of_one_number_are_no_header(tmp_path):
 
 
 def test_long_reads_show_progress(tmp_path, monkeypatch, capsys):
-    from keras_rnnkit.embedding import progress
+    from keras_rnnkit import progress
 
     path = tmp_path / "vectors.txt"
     path.write_text("".join(f"w{i} 1 2\n" for i in range(2000)))
