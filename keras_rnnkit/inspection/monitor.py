@@ -109,14 +109,16 @@ class RecurrentMonitor(keras.callbacks.Callback):
             )
         else:
             where = f"the first, in the order of the layers, is {where}"
+        weights = self.model.trainable_variables
         spoilt = [
-            variable.path
-            for variable in self.model.trainable_variables
-            if not np.isfinite(ops.convert_to_numpy(ops.copy(variable))).all()
+            weight.path
+            for weight in weights
+            if not np.isfinite(ops.convert_to_numpy(ops.copy(weight))).all()
         ]
-        weights = f"; weights that are not finite: {', '.join(spoilt)}" if spoilt else ""
+        if spoilt:
+            where += f"; {len(spoilt)} of {len(weights)} weights are not finite, {spoilt[0]} first"
         self.message = (
-            f"RecurrentMonitor stopped the run: {occasion}; {where}{weights}. Try a smaller "
+            f"RecurrentMonitor stopped the run: {occasion}; {where}. Try a smaller "
             "learning rate or clipnorm=1.0 in the optimizer, and look for NaN in the inputs."
         )
         self.model.stop_training = True
