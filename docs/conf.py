@@ -84,7 +84,7 @@ doctest_global_setup = "import numpy as np\nimport keras\nimport keras_rnnkit as
 doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 default_role = "code"
 # Named by annotations, and not to be found where its inventory cannot be fetched.
-nitpick_ignore = [("py:class", "numpy.ndarray")]
+nitpick_ignore_regex = [("py:class", r"(collections|numpy)\..*")]
 
 
 sphinx_gallery_conf = {

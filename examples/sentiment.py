@@ -15,6 +15,7 @@ generates, whose figures say nothing about real ones.
 """
 
 import argparse
+import inspect
 import json
 import subprocess
 import sys
@@ -362,7 +363,7 @@ def show_same_in_a_new_process(model, numbers, texts, folder):
     expected = model.predict(numbers, verbose=0)[:, 0]
     lines = "\n".join(text.replace("\n", " ") for text in texts)
     run = subprocess.run(  # noqa: S603  this script itself
-        [sys.executable, __file__, "--predict", folder],
+        [sys.executable, inspect.getsourcefile(main), "--predict", folder],
         input=lines.encode(),
         stdout=subprocess.PIPE,
         check=True,
