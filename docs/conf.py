@@ -38,6 +38,7 @@ exclude_patterns = [
     "sg_execution_times.rst",
 ]
 templates_path = ["_templates"]
+highlight_language = "text"
 html_theme = "furo"
 html_title = "keras-rnnkit"
 html_static_path = ["_static"]
