@@ -664,7 +664,8 @@ def gradient_flow(flow: Any, *, ax: Any = None) -> Any:
 
     Each layer has a colour and a line style; its cell state c, where it has one, has markers too.
     The legend gives each layer's verdict, the factor by which the norm changes a step back, and the
-    half-life in steps; a ring stands that far before the last step. A norm of 0 is left out.
+    half-life in steps; a ring stands that far from the step that was processed last. A norm of 0,
+    or that is not finite, is left out.
 
     Args:
         flow: what `rk.gradient_flow` returns, or one layer of it.
@@ -722,8 +723,15 @@ def _verdict(layer: Any) -> str:
 
 def _ring(panel: Any, norms: np.ndarray, half_life: float, colour: str) -> None:
     steps = np.flatnonzero(np.isfinite(norms))
-    if not (0 < half_life < len(norms) and len(steps)):
+    if len(steps) == 0 or not 0 < half_life <= steps[-1] - steps[0]:
         return
-    place = len(norms) - 1 - half_life
-    height = math.exp(np.interp(place, steps, np.log(norms[steps])))
+    logs = np.log(norms[steps])
+    # A layer that runs backwards processes its first step last; its half-life counts from there.
+    places = {steps[-1] - half_life: logs[-1], steps[0] + half_life: logs[0]}
+
+    def off_half(place: float) -> float:
+        return abs(places[place] + math.log(0.5) - np.interp(place, steps, logs))
+
+    place = min(places, key=off_half)
+    height = math.exp(np.interp(place, steps, logs))
     panel.plot(place, height, ls="none", marker="o", markersize=10, mfc="none", mec=colour, mew=1.8)

@@ -410,6 +410,14 @@ def test_gradient_flow_draws_norms_verdicts_and_half_lives():
     assert_texts_fit(panel.figure)
 
 
+def test_gradient_flow_of_a_layer_that_runs_backwards_has_its_ring_behind_the_first_step():
+    flow = layer_flow()
+    flow.norms["h"][:] = flow.norms["h"][::-1].copy()
+    flow.norms["h"][:3] = np.nan  # masked
+    (ring,) = [line for line in rk.plot.gradient_flow(flow).lines if len(line.get_ydata()) == 1]
+    np.testing.assert_allclose(ring.get_xdata(), 3 + flow.half_life)
+
+
 def test_gradient_flow_draws_a_gradient_that_died_out():
     dead = layer_flow(time=20)
     dead.norms["h"][:5] = 0
