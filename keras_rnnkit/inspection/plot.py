@@ -28,6 +28,8 @@ DIVERGING, SEQUENTIAL = "RdBu_r", "cividis"
 COLUMNS = ("group", "origin", "time", "step", "target", "truth")
 MOST_PANELS = 8
 
+Logs = Mapping[str, Sequence[float]]
+
 
 def _pyplot() -> Any:
     try:
@@ -164,9 +166,6 @@ def history(history: Any, metrics: str | Sequence[str] | None = None, *, ax: Any
             panel.set_yscale("log")
     _legend(ax, axes)
     return _returned(ax, axes)
-
-
-Logs = Mapping[str, Sequence[float]]
 
 
 def _models(history: Any) -> dict[str, tuple[list[int], Logs]]:
@@ -307,6 +306,8 @@ def forecast(
         )
     if origins is not None and steps is not None:
         raise ValueError("origins= draws whole forecasts, so that steps= has no meaning beside it.")
+    if last is not None and last < 1:
+        raise ValueError(f"last= must be a number of windows from 1 on, received {last}.")
     targets = _chosen("target", target, table["target"])
     groups = _chosen("group", group, table["group"])
     panels = list(product(groups, targets))

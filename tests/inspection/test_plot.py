@@ -232,6 +232,8 @@ def test_forecast_has_a_panel_for_each_group_and_target():
         rk.plot.forecast(frame, group=["Ulm", "Kiel"])
     with pytest.raises(ValueError, match=r"steps= must be among 1, received \[2\]"):
         rk.plot.forecast(frame, steps=2)
+    with pytest.raises(ValueError, match="last= must be a number of windows from 1 on, received 0"):
+        rk.plot.forecast(frame, last=0)
     many, *_ = hourly_frame(groups=tuple("abcdefghi"), horizon=1)
     with pytest.raises(ValueError, match="9 panels: choose 8 at most"):
         rk.plot.forecast(many)
