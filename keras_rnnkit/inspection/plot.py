@@ -417,7 +417,6 @@ def _draw_truth(panel: Any, part: dict[str, np.ndarray]) -> None:
 def _draw_steps(panel: Any, part: dict[str, np.ndarray], forecasts: list[str], steps: Any) -> None:
     present = np.unique(part["step"])
     chosen = _chosen("steps", present[[0, -1]] if steps is None else steps, part["step"])
-    # The longest look ahead is drawn first, below the shorter ones.
     pairs = list(product(dict.fromkeys(chosen), forecasts))
     styles = list(zip(pairs, cycle(COLOURS), cycle(LINES), strict=False))
     for (step, name), colour, line in styles:
