@@ -28,9 +28,14 @@ from keras_rnnkit.embedding import (
 )
 from keras_rnnkit.inspection import (
     Diagnosis,
+    GradientFlow,
+    Trace,
     allow_memory_growth,
     doctor,
+    gradient_flow,
+    jacobian_norms,
     plot,
+    trace,
 )
 from keras_rnnkit.recurrent import (
     GRU,
@@ -59,6 +64,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "GRU",
     "GRUCell",
     "GloVeEmbedding",
+    "GradientFlow",
     "LSTM",
     "LSTMCell",
     "PathReport",
@@ -69,6 +75,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "SlowPathError",
     "Split",
     "TimeSeries",
+    "Trace",
     "Vectors",
     "WindowLoader",
     "WindowSpec",
@@ -78,6 +85,8 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "doctor",
     "explain_path",
     "get_states",
+    "gradient_flow",
+    "jacobian_norms",
     "jena_climate",
     "load_vectors",
     "plot",
@@ -88,5 +97,6 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "split",
     "synthetic_weather",
     "to_frame",
+    "trace",
     "window_dataset",
 ]

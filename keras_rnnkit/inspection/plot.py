@@ -13,9 +13,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from keras_rnnkit.inspection.gradient_flow import GradientFlow, LayerFlow
+    from keras_rnnkit.inspection.trace import Trace
 
 __all__ = ["forecast", "gradient_flow", "history", "trace"]
 
@@ -514,7 +518,7 @@ def _label_times(panel: Any, time: np.ndarray) -> None:
 
 
 def trace(
-    trace: Any,
+    trace: "Trace",
     names: str | Sequence[str] | None = None,
     *,
     sample: int = 0,
@@ -543,6 +547,14 @@ def trace(
         ValueError: `trace` is not one layer's, a name, sample or unit does not occur, there are not
             as many labels as steps, or `ax` holds the wrong number of Axes.
         ImportError: Matplotlib is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> traced = rk.trace(rk.GRU(4, name="gru"), np.ones((2, 5, 3), "float32"))
+        >>> axes = rk.plot.trace(traced["gru"], labels=["a", "very", "good", "film", "."])
+        >>> [panel.get_ylabel() for panel in axes]
+        ['h, unit', 'z, unit', 'r, unit', 'n, unit']
     """
     present = _sequences(trace)
     wanted = [names] if isinstance(names, str) else list(names or [*trace.states, *trace.gates])
@@ -659,7 +671,7 @@ def _label_steps(panel: Any, time: int, labels: np.ndarray | None) -> None:
     panel.set_xticks(places, labels=words, rotation=90, fontsize="small")
 
 
-def gradient_flow(flow: Any, *, ax: Any = None) -> Any:
+def gradient_flow(flow: "GradientFlow | LayerFlow", *, ax: Any = None) -> Any:
     """Draw how large the gradient of the loss is at each step, on a logarithmic axis.
 
     Each layer has a colour and a line style; its cell state c, where it has one, has markers too.
@@ -677,8 +689,17 @@ def gradient_flow(flow: Any, *, ax: Any = None) -> Any:
     Raises:
         ValueError: `flow` is something else, or `ax` is not one Axes.
         ImportError: Matplotlib is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> x, y = np.ones((4, 30, 2), "float32"), np.ones((4, 8), "float32")
+        >>> flow = rk.gradient_flow(rk.GRU(8, name="gru"), x, y, "mse")
+        >>> axes = rk.plot.gradient_flow(flow)
+        >>> axes.get_yscale()
+        'log'
     """
-    layers = list(flow.layers.values()) if hasattr(flow, "layers") else [flow]
+    layers: list[Any] = list(flow.layers.values()) if hasattr(flow, "layers") else [flow]
     if not layers or not all(hasattr(layer, "norms") for layer in layers):
         raise ValueError(
             f"flow= must be what rk.gradient_flow returns, or one layer of it, received "

@@ -347,21 +347,31 @@ def _keras_mask_condition(backend: str, mask: Any) -> Condition:
 
 def recurrent_layers(root: Any) -> list[Any]:
     """Return every recurrent layer inside a model or layer, in the order it holds them."""
-    found: list[Any] = []
+    return [layer for _, layer in named_layers(root) if isinstance(layer, keras.layers.RNN)]
+
+
+def named_layers(root: Any) -> list[tuple[tuple[str, ...], Any]]:
+    """Return every layer inside a model or layer with the names that lead to it.
+
+    The root's own name is left out of the names of what it holds; cells of a recurrent layer are
+    not gone into.
+    """
+    found: list[tuple[tuple[str, ...], Any]] = []
     seen: set[int] = set()
 
-    def visit(value: Any) -> None:
+    def visit(value: Any, above: tuple[str, ...]) -> None:
         if isinstance(value, (list, tuple)):
             for each in value:
-                visit(each)
+                visit(each, above)
         elif isinstance(value, dict):
-            visit(list(value.values()))
+            visit(list(value.values()), above)
         elif isinstance(value, keras.Layer) and id(value) not in seen:
             seen.add(id(value))
-            if isinstance(value, keras.layers.RNN):
-                found.append(value)
-            else:
-                visit([getattr(value, "layers", ()), *vars(value).values()])
+            names = (*above, value.name)
+            found.append((names, value))
+            if not isinstance(value, keras.layers.RNN):
+                inside = () if value is root else names
+                visit([getattr(value, "layers", ()), *vars(value).values()], inside)
 
-    visit(root)
+    visit(root, ())
     return found

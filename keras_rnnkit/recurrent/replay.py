@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.equations import Equations, LSTMEquations
 
 
@@ -64,12 +65,46 @@ def states(
     if not isinstance(equations, LSTMEquations):
         return [h]
     found = gates(equations, cell, sequences, h, initial_states[0], training)
+    return states_of(equations, found, h, initial_states, mask, linear_scan)
+
+
+def states_of(
+    equations: Equations,
+    found: list[Any],
+    h: Any,
+    initial_states: Any,
+    mask: Any,
+    scan: Any,
+) -> list[Any]:
+    """Return every state at every step from the gates that `gates` returned.
+
+    Args:
+        equations: The cell's, from `equations_of`.
+        found: The gates at every step.
+        h: (batch, time, units), held over masked steps.
+        initial_states: The states before the first step, each (batch, units).
+        mask: (batch, time) or None.
+        scan: `linear_scan` or `stepped_scan`.
+    """
+    if not isinstance(equations, LSTMEquations):
+        return [h]
     leak, drive = equations.leak_and_drive(found)
     if mask is not None:
         counts = ops.expand_dims(mask, -1)
         leak = ops.where(counts, leak, ops.ones_like(leak))
         drive = ops.where(counts, drive, ops.zeros_like(drive))
-    return [h, linear_scan(leak, drive, initial_states[1])]
+    return [h, scan(leak, drive, initial_states[1])]
+
+
+def stepped_scan(leak: Any, drive: Any, initial: Any) -> Any:
+    """`linear_scan` one step after another: less work in all, for where work is what costs."""
+
+    def step(states: Any, inputs: Any) -> Any:
+        return [inputs[0] * states[0] + inputs[1]]
+
+    by_time = [ops.transpose(each, (1, 0, 2)) for each in (leak, drive)]
+    _, (kept,) = kernels.current().scan(step, [initial], by_time, lambda states: states)
+    return ops.transpose(kept, (1, 0, 2))
 
 
 def linear_scan(leak: Any, drive: Any, initial: Any) -> Any:

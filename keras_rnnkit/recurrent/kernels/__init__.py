@@ -21,6 +21,15 @@ Every file defines
                       without it (TensorFlow and torch), the GPUs are not set up
     allow_memory_growth() -> str
                       let GPU memory be taken as it is needed, and say what was done
+    compiled(function) -> function
+                      the same function of nested tensors, compiled where that pays, with no
+                      gradient through it
+    outline(function, *arguments)
+                      run the function's Python for what it notes of shapes, without computing
+                      where the backend can do so
+    gradients(function, tensors) -> (value, rest, gradients)
+                      call `function(tensors) -> (value, rest)` and differentiate the scalar by each
+                      tensor; zeros where it does not depend on one
 
 `fused` takes one entry of `states` and `weights` for each direction (two: the second runs from the
 last valid step to the first). `states` holds (batch, units) tensors, `weights` the four tensors of

@@ -1,0 +1,417 @@
+"""trace: every state and gate of a model's recurrent layers, as named arrays."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_rnnkit.embedding.progress import Progress
+from keras_rnnkit.inspection import passes
+from keras_rnnkit.recurrent import kernels, masks, replay
+from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.rnn import RNN, Pass
+
+LOW, HIGH = 0.1, 0.9  # a gate beyond either is called saturated
+STILL = 1e-6  # a unit that stays within this is called dead, or frozen
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """The first NaN or infinity of a trace.
+
+    Attributes:
+        name: The state or gate that shows it first; the output where they do not.
+        step: The time step, from 0.
+        row: The row of the batch.
+        unit: The unit.
+        value: What stands there.
+    """
+
+    name: str
+    step: int
+    row: int
+    unit: int
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value} in {self.name}, unit {self.unit}, step {self.step}, row {self.row}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What stands out in a trace; masked steps do not count.
+
+    Attributes:
+        saturation: For each gate, the share of its values below 0.1 and above 0.9 in magnitude.
+            For a candidate (`g`, `n`), which lies between -1 and 1, the second says how often
+            its tanh is at its end.
+        dead: Units whose h is zero, within 1e-6, at every step of every row.
+        frozen: Units whose h is not zero and stays the same, within 1e-6, over each row.
+        not_finite: The first NaN or infinity, or None.
+    """
+
+    saturation: dict[str, tuple[float, float]]
+    dead: tuple[int, ...]
+    frozen: tuple[int, ...]
+    not_finite: NotFinite | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trace:
+    """Every state and gate of one recurrent layer, one cell of a stack, or one direction.
+
+    Time runs as in the layer's input, for `go_backwards` and backward directions too. At a masked
+    step a state holds the one before it, as in the layer, and a gate, which did not act, is NaN.
+
+    Attributes:
+        layer: Its key: the names that lead to it, such as `"bidirectional/forward_lstm"`.
+        kind: `"SimpleRNN"`, `"LSTM"`, `"GRU"`, or the class of a cell of another kind.
+        output: (batch, time, units), what the layer shows at each step.
+        states: (batch, time, units) by name: `h`, and `c` for the LSTM. A cell of another kind has
+            the names of its `state_names`, else `h`, `state_1`, ...
+        gates: (batch, time, units) by name: LSTM `i`, `f`, `g`, `o`; GRU `z`, `r`, `n`; SimpleRNN
+            `n`. Empty for a cell of another kind.
+        mask: (batch, time), true where the step counts, or None.
+        note: What could not be found, and why; empty otherwise.
+
+    >>> import numpy as np
+    >>> import keras_rnnkit as rk
+    >>> traced = rk.trace(rk.GRU(4, name="gru"), np.ones((2, 5, 3), "float32"))["gru"]
+    >>> traced["z"].shape
+    (2, 5, 4)
+    """
+
+    layer: str
+    kind: str
+    output: np.ndarray
+    states: dict[str, np.ndarray]
+    gates: dict[str, np.ndarray]
+    mask: np.ndarray | None
+    note: str
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return a state or a gate by its name."""
+        for part in (self.states, self.gates):
+            if name in part:
+                return part[name]
+        note = f" ({self.note})" if self.note else ""
+        raise ValueError(
+            f"`name` must be a state or gate of {self.layer!r}, one of "
+            f"{[*self.states, *self.gates]}{note}; received {name!r}. Take one of those."
+        )
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Gate saturation, dead and frozen units, and the first NaN or infinity."""
+        h = next(iter(self.states.values()))
+        if h.ndim != 3:
+            return Summary({}, (), (), self._not_finite())
+        counts: Any = np.ones(h.shape[:2], bool) if self.mask is None else self.mask
+        saturation = {}
+        for name, gate in self.gates.items():
+            size = np.abs(gate[counts])
+            size = size[np.isfinite(size)]
+            low, high = (size < LOW).sum(), (size > HIGH).sum()
+            saturation[name] = (low / max(size.size, 1), high / max(size.size, 1))
+        counted = counts[..., None]
+        with np.errstate(invalid="ignore"):
+            highest = np.where(counted, h, -np.inf).max(axis=1)
+            lowest = np.where(counted, h, np.inf).min(axis=1)
+            some = counts.any(axis=1)[:, None]
+            zero = ~some | (np.maximum(np.abs(highest), np.abs(lowest)) <= STILL)
+            still = ~some | (highest - lowest <= STILL)
+        dead = zero.all(axis=0) & some.any()
+        frozen = still.all(axis=0) & ~dead & bool((counts.sum(axis=1) > 1).any())
+        return Summary(
+            saturation,
+            tuple(np.flatnonzero(dead).tolist()),
+            tuple(np.flatnonzero(frozen).tolist()),
+            self._not_finite(),
+        )
+
+    def _not_finite(self) -> NotFinite | None:
+        found = []
+        # Gates first: at one step they are made before the states.
+        for name, values in [*self.gates.items(), *self.states.items(), ("output", self.output)]:
+            if np.isfinite(values.sum()):
+                continue
+            bad = ~np.isfinite(values)
+            if self.mask is not None:
+                bad &= self.mask.reshape(self.mask.shape + (1,) * (bad.ndim - 2))
+            if bad.any():
+                step = int(bad.any(axis=tuple({*range(bad.ndim)} - {1})).argmax())
+                at = np.argwhere(bad[:, step])[0]
+                value = float(values[:, step][tuple(at)])
+                found.append(NotFinite(name, step, int(at[0]), int(at[-1]), value))
+        return min(found, key=lambda each: each.step, default=None)
+
+    def __repr__(self) -> str:
+        batch, time, *_, units = self.output.shape
+        masked = "" if self.mask is None else f", {1 - self.mask.mean():.0%} of the steps masked"
+        lines = [f"{self.layer} ({self.kind}): {batch} rows, {time} steps, {units} units{masked}"]
+        lines.append(f"  {'':8}{'lowest':>10}{'highest':>10}{'< 0.1':>8}{'> 0.9':>8}")
+        summary = self.summary
+        for name, values in {**self.states, **self.gates}.items():
+            finite = values[np.isfinite(values)]
+            ends = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
+            line = f"  {name:8}{ends[0]:10.3g}{ends[1]:10.3g}"
+            if name in summary.saturation:
+                low, high = summary.saturation[name]
+                line += f"{low:8.0%}{high:8.0%}"
+            lines.append(line)
+        for what, found in (("dead", summary.dead), ("frozen", summary.frozen)):
+            if found:
+                shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+                lines.append(f"  {what} units: {len(found)} of {units} ({shown})")
+        if summary.not_finite:
+            lines.append(f"  first not finite: {summary.not_finite}")
+        return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
+
+
+def trace(
+    model_or_layer: Any,
+    inputs: Any,
+    *,
+    mask: Any = None,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> dict[str, Trace]:
+    """Return every state and gate of every recurrent layer in a call of a model.
+
+    Works on Keras's own layers and ours, in models of every kind, built here or loaded from disk.
+    The model is called as `predict` calls it, and is left as it was: weights, carried states and
+    seeds. Each layer's own pass gives h; the gates follow from it by the cell's equations in one
+    product for all steps, and the LSTM's c from the gates. For a cell of another kind the pass is
+    made once more with its states recorded.
+
+    Args:
+        model_or_layer: A model, or a layer. One that was never called is built.
+        inputs: What to call it with: an array, or a list or dict of them, with one row a sample.
+        mask: (batch, time), for a recurrent layer alone, true where a step counts.
+        batch_size: Rows to a call; no more than these are on the device at a time. States of
+            stateful layers are carried from call to call, as in `predict`.
+        progress: Whether to show a line on stderr when it takes more than two seconds.
+
+    Returns:
+        One `Trace` for each recurrent layer, in the order in which they run. The keys are names
+        joined by `/`: `"lstm"`, `"inner_model/lstm"`, `"bidirectional/forward_lstm"`, and
+        `"rnn/gru_cell"` for a cell of a stack. A layer that is called twice comes twice, as
+        `"lstm"` and `"lstm#2"`; under a `TimeDistributed` the outer steps of a row follow each
+        other as rows of their own: (batch * outer steps, time, units). A layer that the call
+        does not reach is left out.
+
+    Raises:
+        ValueError: If there is no recurrent layer, the call reaches none, or `batch_size` is not
+            positive.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_rnnkit as rk
+    >>> model = keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(4, name="lstm")])
+    >>> traced = rk.trace(model, np.ones((2, 5, 3), "float32"))
+    >>> traced["lstm"]["c"].shape, list(traced["lstm"].gates)
+    ((2, 5, 4), ['i', 'f', 'g', 'o'])
+    """
+    return Tracer(model_or_layer, inputs, batch_size)(inputs, mask, batch_size, progress)
+
+
+class _Facts(NamedTuple):
+    """What is known of a layer when its call is compiled, apart from arrays.
+
+    Attributes:
+        kind: As in `Trace`.
+        note: As in `Trace`.
+        backwards: Whether its arrays run from the last step to the first.
+        names: Of its arrays, in order: JAX sorts what a compiled function returns.
+    """
+
+    kind: str
+    note: str
+    backwards: bool
+    names: tuple[str, ...]
+
+
+class Tracer:
+    """`trace` for one model, compiled once for many calls."""
+
+    def __init__(self, root: Any, inputs: Any, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(
+                f"`batch_size` must be 1 or more; received {batch_size}. Leave it out for 32."
+            )
+        passes.build(root, passes.rows_of(inputs, slice(0, batch_size)))
+        self._root = root
+        self._variables = passes.variables(root)
+        self._facts: dict[str, _Facts] = {}
+        self._run = kernels.current().compiled(self._call)
+
+    def __call__(self, inputs: Any, mask: Any, batch_size: int, progress: bool) -> dict[str, Trace]:
+        """Trace all rows, batch by batch."""
+        total = len(tree.flatten(inputs)[0])
+        values = passes.values(self._variables)
+        arrays: dict[tuple[str, str, str], np.ndarray] = {}
+        done = 0
+        with Progress("trace", lambda: done / total, shown=progress) as line:
+            for start in range(0, total, batch_size):
+                rows = slice(start, min(start + batch_size, total))
+                masked = None if mask is None else ops.convert_to_tensor(mask[rows])
+                found, assigned = self._run(values, passes.rows_of(inputs, rows), masked)
+                for index, value in assigned.items():
+                    values[index] = value
+                self._store(arrays, found, rows, total)
+                done = rows.stop
+                line.update()
+        return self._traces(arrays)
+
+    def _call(self, values: Any, inputs: Any, mask: Any) -> Any:
+        """Call the model; return what its layers showed, and the variables it assigned."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        facts: dict[str, _Facts] = {}
+        calls: Counter[str] = Counter()
+
+        def record(met: passes.Met) -> Any:
+            site = met.site
+            calls[site.key] += not (site.repeated and calls[site.key])
+            key = passes.numbered(site.key, calls[site.key])
+            result, outputs = met.own()
+            for name, cell, parts in _cells(site.layer.cell, met.settled, outputs):
+                cell_key = f"{key}/{name}" if name else key
+                shown = parts.pop("output")
+                mask = met.settled.mask
+                if mask is not None:
+                    shown = masks.shown(shown, mask, site.layer.zero_output_for_mask)
+                    parts["mask"] = mask
+                parts["output"] = shown
+                found.setdefault(cell_key, []).append(parts)
+                facts[cell_key] = _Facts(*_kind(cell), site.layer.go_backwards, tuple(parts))
+            return result
+
+        mapping = list(zip(self._variables, values, strict=True))
+        with keras.StatelessScope(mapping) as scope, passes.intercepted(self._root, record):
+            before = [scope.get_current_value(variable) for variable in self._variables]
+            masked = {} if mask is None else {"mask": mask}
+            self._root(inputs, training=False, **masked)
+            after = [scope.get_current_value(variable) for variable in self._variables]
+        self._facts = facts
+        assigned = {
+            index: new
+            for index, (old, new) in enumerate(zip(before, after, strict=True))
+            if new is not old
+        }
+        return {key: _merged(parts) for key, parts in found.items()}, assigned
+
+    def _store(self, arrays: Any, found: Any, rows: slice, total: int) -> None:
+        """Put a batch's results at their rows, in the input's time order."""
+        for key, parts in found.items():
+            backwards = self._facts[key].backwards
+            for name, tensor in parts.items():
+                batch = ops.convert_to_numpy(tensor)
+                if batch.dtype.kind not in "biuf":  # bfloat16, which NumPy does not know
+                    batch = batch.astype("float32")
+                batch = batch[:, ::-1] if backwards else batch
+                each = len(batch) // (rows.stop - rows.start)
+                if (key, name) not in arrays:
+                    arrays[key, name] = np.empty((total * each, *batch.shape[1:]), batch.dtype)
+                arrays[key, name][rows.start * each : rows.stop * each] = batch
+
+    def _traces(self, arrays: Any) -> dict[str, Trace]:
+        if not self._facts:
+            raise ValueError(
+                f"`model_or_layer` must call a recurrent layer; {self._root.name!r} holds "
+                f"{[site.key for site in passes.sites(self._root)]} and its call reaches none of "
+                "them. Pass the part of the model that uses them."
+            )
+        traces = {}
+        for key, facts in self._facts.items():
+            own = {name: arrays[key, name] for name in facts.names}
+            mask = own.get("mask")
+            states = {name[6:]: own[name] for name in own if name.startswith("state ")}
+            gates = {name[5:]: own[name] for name in own if name.startswith("gate ")}
+            if mask is not None:
+                for gate in gates.values():
+                    gate[~mask] = np.nan
+            traces[key] = Trace(key, facts.kind, own["output"], states, gates, mask, facts.note)
+        return traces
+
+
+def _cells(cell: Any, settled: Pass, outputs: Any) -> Any:
+    """The name, cell and arrays of each cell of a layer, in the order of processing."""
+    sequences = settled.sequences
+    for name, one, states in passes.cells(cell, settled.states):
+        alone = Pass(sequences, states, settled.mask, settled.training)
+        parts = _parts(one, alone, None if name else outputs)
+        sequences = parts["output"]
+        yield name, one, parts
+
+
+def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
+    """Outputs, states and gates of one cell; `outputs` is None where its pass was not made."""
+    equations = equations_of(cell)
+    mask = settled.mask
+    wide = getattr(cell, "return_state", False)
+    if equations is None or outputs is None or wide:
+        recorder = RNN(
+            cell,
+            return_sequences=True,
+            return_state_sequences=True,
+            dtype=getattr(cell, "dtype_policy", None),
+            name="recorder",
+        )
+        result = recorder.run(settled)
+        outputs, states = result.outputs, result.sequences
+    else:
+        initial = tree.flatten(settled.states)
+        h = outputs
+        if mask is not None:
+            # The steps that count say all; what the others show differs between Keras's paths.
+            packed = masks.pack(h, mask)
+            h = masks.unpack(packed.sequence, initial[0], packed.counts)
+        outputs, states = h, [h]
+    parts = {"output": outputs}
+    gates = []
+    if equations is not None:
+        initial = tree.flatten(settled.states)
+        gates = replay.gates(equations, cell, settled.sequences, states[0], initial[0])
+        if len(states) < len(equations.state_names):
+            on_cpu = kernels.current().device(states[0]) == "CPU"
+            scan = replay.stepped_scan if on_cpu else replay.linear_scan
+            states = replay.states_of(equations, gates, states[0], initial, mask, scan)
+    names = state_names(cell, len(states))
+    parts |= {f"state {name}": state for name, state in zip(names, states, strict=True)}
+    if equations is not None:
+        pairs = zip(equations.gate_names, gates, strict=True)
+        parts |= {f"gate {name}": gate for name, gate in pairs}
+    return parts
+
+
+def state_names(cell: Any, count: int) -> tuple[str, ...]:
+    """Return the names of a cell's states: its own, or `h`, `state_1`, ..."""
+    equations = equations_of(cell)
+    known = getattr(cell, "state_names", None) if equations is None else equations.state_names
+    if known is not None and len(known) == count:
+        return tuple(known)
+    return ("h", *(f"state_{index}" for index in range(1, count)))
+
+
+def _kind(cell: Any) -> tuple[str, str]:
+    name = type(cell).__name__
+    if equations_of(cell) is not None:
+        return name.removesuffix("Cell"), ""
+    return name, f"gates unknown: {name} is not a cell this library knows"
+
+
+def _merged(calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """The calls of a TimeDistributed as rows: the outer steps of a row follow each other."""
+    if len(calls) == 1:
+        return calls[0]
+    return {
+        name: ops.reshape(
+            ops.stack([parts[name] for parts in calls], axis=1),
+            (-1, *calls[0][name].shape[1:]),
+        )
+        for name in calls[0]
+    }
