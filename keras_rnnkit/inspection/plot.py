@@ -705,7 +705,8 @@ def gradient_flow(flow: "GradientFlow | LayerFlow", *, ax: Any = None) -> Any:
             f"flow= must be what rk.gradient_flow returns, or one layer of it, received "
             f"{type(flow).__name__}."
         )
-    (panel,) = _panels(ax, ["norms"], 3.6)
+    lines = sum(len(layer.norms) for layer in layers)
+    (panel,) = _panels(ax, ["norms"], 3.2 + 0.2 * lines)
     for layer, colour, line in zip(layers, cycle(COLOURS), cycle(LINES), strict=False):
         for number, (state, norms) in enumerate(layer.norms.items()):
             norms = np.asarray(norms, dtype=float)
