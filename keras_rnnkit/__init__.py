@@ -29,6 +29,7 @@ from keras_rnnkit.embedding import (
 from keras_rnnkit.inspection import (
     Diagnosis,
     GradientFlow,
+    RecurrentMonitor,
     Trace,
     allow_memory_growth,
     doctor,
@@ -69,6 +70,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "LSTMCell",
     "PathReport",
     "RNN",
+    "RecurrentMonitor",
     "Scaler",
     "SimpleRNN",
     "SimpleRNNCell",

@@ -16,11 +16,6 @@ Every file defines
                       is about compilation
     fused(kind, sequence, states, weights, lengths) -> (outputs, last_states)
                       run it
-    machine() -> Machine
-                      what the framework finds on this machine; where the framework can tell
-                      without it (TensorFlow and torch), the GPUs are not set up
-    allow_memory_growth() -> str
-                      let GPU memory be taken as it is needed, and say what was done
     compiled(function) -> function
                       the same function of nested tensors, compiled where that pays, with no
                       gradient through it
@@ -30,6 +25,11 @@ Every file defines
     gradients(function, tensors) -> (value, rest, gradients)
                       call `function(tensors) -> (value, rest)` and differentiate the scalar by each
                       tensor; zeros where it does not depend on one
+    machine() -> Machine
+                      what the framework finds on this machine; where the framework can tell
+                      without it (TensorFlow and torch), the GPUs are not set up
+    allow_memory_growth() -> str
+                      let GPU memory be taken as it is needed, and say what was done
 
 `fused` takes one entry of `states` and `weights` for each direction (two: the second runs from the
 last valid step to the first). `states` holds (batch, units) tensors, `weights` the four tensors of

@@ -77,6 +77,22 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
     )
 
 
+def compiled(function: Any) -> Any:
+    """The function under `jax.jit`; see the package's docstring."""
+    return jax.jit(function)
+
+
+def outline(function: Any, *arguments: Any) -> None:
+    """Trace a function for its shapes; see the package's docstring."""
+    jax.eval_shape(function, *arguments)
+
+
+def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
+    """Differentiate a function; see the package's docstring."""
+    (value, rest), found = jax.value_and_grad(function, has_aux=True)(list(tensors))
+    return value, rest, found
+
+
 def machine() -> Machine:
     """What JAX finds on this machine; see the package's docstring. JAX sets up its devices."""
     gpus = jax.devices() if jax.default_backend() == "gpu" else []
@@ -117,19 +133,3 @@ def allow_memory_growth() -> str:
     )
     warnings.warn(advice, stacklevel=3)
     return advice
-
-
-def compiled(function: Any) -> Any:
-    """The function under `jax.jit`; see the package's docstring."""
-    return jax.jit(function)
-
-
-def outline(function: Any, *arguments: Any) -> None:
-    """Trace a function for its shapes; see the package's docstring."""
-    jax.eval_shape(function, *arguments)
-
-
-def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
-    """Differentiate a function; see the package's docstring."""
-    (value, rest), found = jax.value_and_grad(function, has_aux=True)(list(tensors))
-    return value, rest, found

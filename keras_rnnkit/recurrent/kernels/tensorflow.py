@@ -110,6 +110,27 @@ def opaque_parameters(weights: Any, gates: int) -> Any:
     return tf.concat([*matrices, *biases], axis=0)
 
 
+def compiled(function: Any) -> Any:
+    """The function as a graph; see the package's docstring."""
+    # TensorFlow counts graphs by a function's code, and would warn of every new model; a partial
+    # has no code.
+    return tf.function(functools.partial(function), autograph=False)
+
+
+def outline(function: Any, *arguments: Any) -> None:
+    """Trace a function for its shapes; see the package's docstring."""
+    tf.function(function, autograph=False).get_concrete_function(*arguments)
+
+
+def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
+    """Differentiate a function; see the package's docstring."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tensors)
+        value, rest = function(tensors)
+    none = tf.UnconnectedGradients.ZERO
+    return value, rest, tape.gradient(value, tensors, unconnected_gradients=none)
+
+
 def machine() -> Machine:
     """What TensorFlow finds on this machine; see the package's docstring."""
     gpus = tf.config.get_visible_devices("GPU")
@@ -153,24 +174,3 @@ def allow_memory_growth() -> str:
     if not gpus:
         return "TensorFlow sees no GPU, so there is no memory growth to set."
     return f"TensorFlow takes the memory of {len(gpus)} GPU(s) as it needs it."
-
-
-def compiled(function: Any) -> Any:
-    """The function as a graph; see the package's docstring."""
-    # TensorFlow counts graphs by a function's code, and would warn of every new model; a partial
-    # has no code.
-    return tf.function(functools.partial(function), autograph=False)
-
-
-def outline(function: Any, *arguments: Any) -> None:
-    """Trace a function for its shapes; see the package's docstring."""
-    tf.function(function, autograph=False).get_concrete_function(*arguments)
-
-
-def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
-    """Differentiate a function; see the package's docstring."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(tensors)
-        value, rest = function(tensors)
-    none = tf.UnconnectedGradients.ZERO
-    return value, rest, tape.gradient(value, tensors, unconnected_gradients=none)

@@ -75,6 +75,26 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
     )
 
 
+def compiled(function: Any) -> Any:
+    """The function without a record for gradients; see the package's docstring."""
+    return torch.no_grad()(function)
+
+
+def outline(function: Any, *arguments: Any) -> None:
+    """Call a function for its shapes; see the package's docstring."""
+    with torch.no_grad():
+        function(*arguments)
+
+
+def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
+    """Differentiate a function; see the package's docstring."""
+    with torch.enable_grad():
+        tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+        value, rest = function(tensors)
+        found = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+    return value.detach(), rest, list(found)
+
+
 def machine() -> Machine:
     """What torch finds on this machine; see the package's docstring."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -100,23 +120,3 @@ def _dotted(version: int) -> str:
 def allow_memory_growth() -> str:
     """Say that torch needs no telling; see the package's docstring."""
     return "PyTorch takes GPU memory as it needs it, so there is nothing to set."
-
-
-def compiled(function: Any) -> Any:
-    """The function without a record for gradients; see the package's docstring."""
-    return torch.no_grad()(function)
-
-
-def outline(function: Any, *arguments: Any) -> None:
-    """Call a function for its shapes; see the package's docstring."""
-    with torch.no_grad():
-        function(*arguments)
-
-
-def gradients(function: Any, tensors: Any) -> tuple[Any, Any, list[Any]]:
-    """Differentiate a function; see the package's docstring."""
-    with torch.enable_grad():
-        tensors = [tensor.detach().requires_grad_() for tensor in tensors]
-        value, rest = function(tensors)
-        found = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
-    return value.detach(), rest, list(found)
