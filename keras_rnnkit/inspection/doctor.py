@@ -285,7 +285,7 @@ def _mask_findings(model: Any, backend: str) -> list[Finding]:
     """Where masks are made, and layers of Keras's own may lose cuDNN to them."""
     makers = [
         layer.name
-        for layer in _layers(model)
+        for _, layer in paths.named_layers(model)
         if isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False)
     ]
     theirs = [
@@ -305,13 +305,6 @@ def _mask_findings(model: Any, backend: str) -> list[Finding]:
             "use the layers of rk, which run any mask; or pass inputs= to see this mask",
         )
     ]
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    """Every layer inside a model, at any depth."""
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def _error_findings(

@@ -13,9 +13,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from keras_rnnkit.inspection.gradient_flow import GradientFlow, LayerFlow
+    from keras_rnnkit.inspection.trace import Trace
 
 __all__ = ["forecast", "gradient_flow", "history", "trace"]
 
@@ -27,6 +31,8 @@ TRUTH, FAINT = "black", "#777777"
 DIVERGING, SEQUENTIAL = "RdBu_r", "cividis"
 COLUMNS = ("group", "origin", "time", "step", "target", "truth")
 MOST_PANELS = 8
+
+Logs = Mapping[str, Sequence[float]]
 
 
 def _pyplot() -> Any:
@@ -164,9 +170,6 @@ def history(history: Any, metrics: str | Sequence[str] | None = None, *, ax: Any
             panel.set_yscale("log")
     _legend(ax, axes)
     return _returned(ax, axes)
-
-
-Logs = Mapping[str, Sequence[float]]
 
 
 def _models(history: Any) -> dict[str, tuple[list[int], Logs]]:
@@ -307,6 +310,8 @@ def forecast(
         )
     if origins is not None and steps is not None:
         raise ValueError("origins= draws whole forecasts, so that steps= has no meaning beside it.")
+    if last is not None and last < 1:
+        raise ValueError(f"last= must be a number of windows from 1 on, received {last}.")
     targets = _chosen("target", target, table["target"])
     groups = _chosen("group", group, table["group"])
     panels = list(product(groups, targets))
@@ -416,7 +421,6 @@ def _draw_truth(panel: Any, part: dict[str, np.ndarray]) -> None:
 def _draw_steps(panel: Any, part: dict[str, np.ndarray], forecasts: list[str], steps: Any) -> None:
     present = np.unique(part["step"])
     chosen = _chosen("steps", present[[0, -1]] if steps is None else steps, part["step"])
-    # The longest look ahead is drawn first, below the shorter ones.
     pairs = list(product(dict.fromkeys(chosen), forecasts))
     styles = list(zip(pairs, cycle(COLOURS), cycle(LINES), strict=False))
     for (step, name), colour, line in styles:
@@ -514,7 +518,7 @@ def _label_times(panel: Any, time: np.ndarray) -> None:
 
 
 def trace(
-    trace: Any,
+    trace: "Trace",
     names: str | Sequence[str] | None = None,
     *,
     sample: int = 0,
@@ -543,6 +547,14 @@ def trace(
         ValueError: `trace` is not one layer's, a name, sample or unit does not occur, there are not
             as many labels as steps, or `ax` holds the wrong number of Axes.
         ImportError: Matplotlib is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> traced = rk.trace(rk.GRU(4, name="gru"), np.ones((2, 5, 3), "float32"))
+        >>> axes = rk.plot.trace(traced["gru"], labels=["a", "very", "good", "film", "."])
+        >>> [panel.get_ylabel() for panel in axes]
+        ['h, unit', 'z, unit', 'r, unit', 'n, unit']
     """
     present = _sequences(trace)
     wanted = [names] if isinstance(names, str) else list(names or [*trace.states, *trace.gates])
@@ -659,12 +671,13 @@ def _label_steps(panel: Any, time: int, labels: np.ndarray | None) -> None:
     panel.set_xticks(places, labels=words, rotation=90, fontsize="small")
 
 
-def gradient_flow(flow: Any, *, ax: Any = None) -> Any:
+def gradient_flow(flow: "GradientFlow | LayerFlow", *, ax: Any = None) -> Any:
     """Draw how large the gradient of the loss is at each step, on a logarithmic axis.
 
     Each layer has a colour and a line style; its cell state c, where it has one, has markers too.
     The legend gives each layer's verdict, the factor by which the norm changes a step back, and the
-    half-life in steps; a ring stands that far before the last step. A norm of 0 is left out.
+    half-life in steps; a ring stands that far from the step that was processed last. A norm of 0,
+    or that is not finite, is left out.
 
     Args:
         flow: what `rk.gradient_flow` returns, or one layer of it.
@@ -676,14 +689,24 @@ def gradient_flow(flow: Any, *, ax: Any = None) -> Any:
     Raises:
         ValueError: `flow` is something else, or `ax` is not one Axes.
         ImportError: Matplotlib is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> x, y = np.ones((4, 30, 2), "float32"), np.ones((4, 8), "float32")
+        >>> flow = rk.gradient_flow(rk.GRU(8, name="gru"), x, y, "mse")
+        >>> axes = rk.plot.gradient_flow(flow)
+        >>> axes.get_yscale()
+        'log'
     """
-    layers = list(flow.layers.values()) if hasattr(flow, "layers") else [flow]
+    layers: list[Any] = list(flow.layers.values()) if hasattr(flow, "layers") else [flow]
     if not layers or not all(hasattr(layer, "norms") for layer in layers):
         raise ValueError(
             f"flow= must be what rk.gradient_flow returns, or one layer of it, received "
             f"{type(flow).__name__}."
         )
-    (panel,) = _panels(ax, ["norms"], 3.6)
+    lines = sum(len(layer.norms) for layer in layers)
+    (panel,) = _panels(ax, ["norms"], 3.2 + 0.2 * lines)
     for layer, colour, line in zip(layers, cycle(COLOURS), cycle(LINES), strict=False):
         for number, (state, norms) in enumerate(layer.norms.items()):
             norms = np.asarray(norms, dtype=float)
@@ -722,8 +745,15 @@ def _verdict(layer: Any) -> str:
 
 def _ring(panel: Any, norms: np.ndarray, half_life: float, colour: str) -> None:
     steps = np.flatnonzero(np.isfinite(norms))
-    if not (0 < half_life < len(norms) and len(steps)):
+    if len(steps) == 0 or not 0 < half_life <= steps[-1] - steps[0]:
         return
-    place = len(norms) - 1 - half_life
-    height = math.exp(np.interp(place, steps, np.log(norms[steps])))
+    logs = np.log(norms[steps])
+    # A layer that runs backwards processes its first step last; its half-life counts from there.
+    places = {steps[-1] - half_life: logs[-1], steps[0] + half_life: logs[0]}
+
+    def off_half(place: float) -> float:
+        return abs(places[place] + math.log(0.5) - np.interp(place, steps, logs))
+
+    place = min(places, key=off_half)
+    height = math.exp(np.interp(place, steps, logs))
     panel.plot(place, height, ls="none", marker="o", markersize=10, mfc="none", mec=colour, mew=1.8)

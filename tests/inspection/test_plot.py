@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -16,26 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Polygon, Rectangle
 
 import keras_rnnkit as rk
-
-
-@dataclass(frozen=True)
-class Trace:
-    layer: str
-    kind: str
-    output: np.ndarray
-    states: dict
-    gates: dict
-    mask: np.ndarray | None
-    note: str
-
-
-@dataclass(frozen=True)
-class LayerFlow:
-    layer: str
-    norms: dict
-    factor: float
-    half_life: float
-    verdict: str
+from keras_rnnkit.inspection.gradient_flow import GradientFlow, LayerFlow
 
 
 @pytest.fixture(autouse=True)
@@ -232,6 +212,8 @@ def test_forecast_has_a_panel_for_each_group_and_target():
         rk.plot.forecast(frame, group=["Ulm", "Kiel"])
     with pytest.raises(ValueError, match=r"steps= must be among 1, received \[2\]"):
         rk.plot.forecast(frame, steps=2)
+    with pytest.raises(ValueError, match="last= must be a number of windows from 1 on, received 0"):
+        rk.plot.forecast(frame, last=0)
     many, *_ = hourly_frame(groups=tuple("abcdefghi"), horizon=1)
     with pytest.raises(ValueError, match="9 panels: choose 8 at most"):
         rk.plot.forecast(many)
@@ -284,7 +266,7 @@ def lstm_trace(time=40, units=6, mask=None):
     states = {name: rng.normal(size=(3, time, units)) for name in ("h", "c")}
     gates = {name: rng.uniform(size=(3, time, units)) for name in "ifgo"}
     gates["g"] = gates["g"] * 2 - 1
-    return Trace("memory", "LSTM", states["h"], states, gates, mask, "")
+    return rk.Trace("memory", "LSTM", states["h"], states, gates, mask, "")
 
 
 WORDS = np.array([f"word{step}" for step in range(40)])
@@ -391,7 +373,7 @@ def test_gradient_flow_draws_norms_verdicts_and_half_lives():
         "lstm": layer_flow("lstm", 0.99, verdict="steady", states=("h", "c")),
         "simple": layer_flow("simple", 1.2, verdict="exploding"),
     }
-    panel = rk.plot.gradient_flow(SimpleNamespace(layers=layers))
+    panel = rk.plot.gradient_flow(GradientFlow(layers, 0.5))
     drawn = lines(panel)
     assert list(drawn) == [
         "gru: vanishing (factor 0.9, half-life 6.6)",
@@ -410,6 +392,14 @@ def test_gradient_flow_draws_norms_verdicts_and_half_lives():
     assert_texts_fit(panel.figure)
 
 
+def test_gradient_flow_of_a_layer_that_runs_backwards_has_its_ring_behind_the_first_step():
+    flow = layer_flow()
+    flow.norms["h"][:] = flow.norms["h"][::-1].copy()
+    flow.norms["h"][:3] = np.nan  # masked
+    (ring,) = [line for line in rk.plot.gradient_flow(flow).lines if len(line.get_ydata()) == 1]
+    np.testing.assert_allclose(ring.get_xdata(), 3 + flow.half_life)
+
+
 def test_gradient_flow_draws_a_gradient_that_died_out():
     dead = layer_flow(time=20)
     dead.norms["h"][:5] = 0
@@ -422,6 +412,30 @@ def test_gradient_flow_draws_a_gradient_that_died_out():
     assert list(lines(panel)) == ["gru: vanishing (0 at every step)"]
     with pytest.raises(ValueError, match=r"flow= must be what rk\.gradient_flow returns"):
         rk.plot.gradient_flow(np.ones(3))
+
+
+@pytest.mark.backends
+def test_what_trace_and_gradient_flow_return_is_drawn():
+    words = keras.Input((12,), dtype="int32")
+    embedded = keras.layers.Embedding(20, 4, mask_zero=True)(words)
+    both = keras.layers.Bidirectional(keras.layers.LSTM(3, name="lstm"), name="both")(embedded)
+    model = keras.Model(words, keras.layers.Dense(1)(both))
+    x = np.random.default_rng(0).integers(1, 20, (4, 12))
+    x[:, 8:] = 0
+    for traced in rk.trace(model, x).values():
+        axes = rk.plot.trace(traced, sample=1)
+        for panel, name in zip(axes, [*traced.states, *traced.gates], strict=True):
+            drawn = panel.images[0].get_array()[:, :8]
+            np.testing.assert_allclose(drawn, traced[name][1, :8].T)
+            assert panel.patches[0].get_hatch()
+            assert panel.get_title("right") == ""
+        assert_texts_fit(axes[0].figure)
+    flow = rk.gradient_flow(model, x, np.zeros((4, 1)), "mse")
+    panel = flow.plot()
+    drawn = [line.get_ydata() for line in panel.lines if len(line.get_ydata()) == 12]
+    wanted = [norms for layer in flow.values() for norms in layer.norms.values()]
+    np.testing.assert_allclose(drawn, np.where(np.equal(wanted, 0), np.nan, wanted))
+    assert_texts_fit(panel.figure)
 
 
 @pytest.mark.parametrize(
