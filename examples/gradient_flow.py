@@ -31,7 +31,9 @@ GROWING = keras.initializers.Orthogonal(1.1, seed=1)
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--steps", type=int, default=50, help="steps to remember over (default: %(default)s)")
     add("--window", type=int, default=20, help="steps of the short window (default: %(default)s)")

@@ -28,7 +28,9 @@ OLD, NEW, BOUND = "#D55E00", "#0072B2", "#777777"
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--steps", type=int, default=240, help="of a sequence (default: %(default)s)")
     add("--rate", type=float, default=0.2, help="of recurrent dropout (default: %(default)s)")
