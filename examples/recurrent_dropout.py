@@ -108,7 +108,7 @@ def draw(states, rate, path):
     axes.plot(steps, states["old"], color=OLD, ls="--", lw=1.8, label="Keras 2's formula")
     axes.plot(steps, states["ours"], color=NEW, lw=1.8, label="rk.GRU")
     axes.set(yscale="log", xlabel="time step", ylabel="largest |h|")
-    axes.set_title("A state under recurrent dropout, before training", fontsize="medium")
+    axes.set_title("A state under recurrent dropout, its update gate open", fontsize="medium")
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)
 
@@ -121,12 +121,19 @@ def main():
     x, _ = make_data(64, arguments.steps, seed=3)
     for layer in (old, ours):
         layer.build(x.shape)
-    ours.set_weights(old.get_weights())
+    # A unit that remembers: its update gate is open, z = sigmoid(8), nearly 1.
+    start = old.get_weights()
+    opened = [weight.copy() for weight in start]
+    opened[2][0, :UNITS] = 8.0
+    for layer in (old, ours):
+        layer.set_weights(opened)
     states = {"old": largest_states(old, x), "ours": largest_states(ours, x)}
+    for layer in (old, ours):
+        layer.set_weights(start)
     growth = (1 - arguments.rate) ** -arguments.steps
     print(f"1 / (1 - {arguments.rate:g}) to the power of {arguments.steps}: {growth:.1e}")
     for name, largest in states.items():
-        print(f"{name:5} largest |h| after {arguments.steps} steps: {largest[-1]:.3g}")
+        print(f"{name:5} largest |h| after {arguments.steps} steps, gate open: {largest[-1]:.3g}")
 
     print(f"\n{'MAE':5} {'epoch':>6} {'training':>24} {'validation':>12}")
     for name, layer in (("old", old), ("ours", ours)):
