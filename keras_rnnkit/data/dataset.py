@@ -19,8 +19,9 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     Every epoch shows every window once (or as `balance` and `shard` say). With `shuffle=True` each
     epoch is a new permutation of all windows, the same for the same seed. Shapes are static but
     for the batch axis, which is too with `drop_remainder=True`; the cardinality is known; an
-    iterator that is restored from a checkpoint continues exactly. Pass `shuffle=False` to
-    `model.fit`, which else warns that it leaves the order to the dataset.
+    iterator that is restored from a checkpoint continues exactly. Two batches are in the
+    making while a model works on a third; `.prefetch(n)` keeps `n` more ready. Pass
+    `shuffle=False` to `model.fit`, which else warns that it leaves the order to the dataset.
 
     Args:
         series: a `TimeSeries` (or a part from `split`), array or DataFrame.
@@ -101,9 +102,10 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
         return element
 
     dataset = (
-        places.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(2)
-        .apply(tf.data.experimental.assert_cardinality(count))
+        # Two batches at work and none in store: a third would take memory and no time off.
+        places.map(batch, num_parallel_calls=2, deterministic=True).apply(
+            tf.data.experimental.assert_cardinality(count)
+        )
     )
     settings = tf.data.Options()
     # A checkpoint then holds the place in the epoch, not the batches in flight.
@@ -152,10 +154,13 @@ class TensorOps:
         return self.tf.cast(values, other.dtype)
 
     def grid(self, start: Any, length: int, spacing: int) -> Any:
-        offsets = self.tf.range(0, length * spacing, spacing, dtype=self.tf.int64)
+        offsets = np.arange(0, length * spacing, spacing, dtype=start.dtype.as_numpy_dtype)
         return start[:, None] + offsets
 
     def slices(self, values: Any, start: Any, length: int, spacing: int) -> Any:
+        # An index for each row of each window: half of it will do for fewer than 2**31 rows.
+        if values.shape[0] < 2**31:
+            start = self.tf.cast(start, self.tf.int32)
         # A fifth faster than gather, which looks at the axes of each slice.
         return self.tf.gather_nd(values, self.grid(start, length, spacing)[..., None])
 

@@ -93,8 +93,9 @@ class Order:
             return tables["lanes"] + batch * self.windows.stride
         low = batch * self.batch_size
         place = ops.arange(low, ops.minimum(low + self.batch_size, self.size))
-        # Shards that do not divide the windows begin again at the first places.
-        place = (place * self.shards + self.shard) % self.places
+        if self.shards > 1:
+            # Shards that do not divide the windows begin again at the first places.
+            place = (place * self.shards + self.shard) % self.places
         if self.shuffle:
             place = self._permuted(place, key, ops)
         if self.groups is not None:

@@ -271,11 +271,16 @@ def main():
         for rows in (ROWS, 8_400_000):
             np.save(Path(folder) / "rows.npy", make_rows(rows))
             for kind in ("array", "map"):
-                held = in_process("--memory", kind, "--folder", folder, "--rows", rows)
+                runs = [
+                    in_process("--memory", kind, "--folder", folder, "--rows", rows)
+                    for _ in range(options.turns)
+                ]
+                first = median(run["first_batch"] for run in runs)
+                above = sorted(run["above"] for run in runs)
                 print(
-                    f"{kind:5}: first batch after {held['first_batch']:.2f} s, memory above the "
-                    f"data {held['above']:.2f}x of {held['bytes'] / 1e6:.0f} MB, of which the "
-                    "batches in flight are some 10 MB"
+                    f"{kind:5}: first batch after {first:.2f} s, memory above the data "
+                    f"{median(above):.3f}x ({above[0]:.3f} to {above[-1]:.3f}) of "
+                    f"{runs[0]['bytes'] / 1e6:.0f} MB"
                 )
         large = np.lib.format.open_memmap(
             Path(folder) / "large.npy", "w+", np.float32, (24_000_000, COLUMNS)
