@@ -150,7 +150,7 @@ def main():
     arguments.output.mkdir(parents=True, exist_ok=True)
     parts, generated = read_reviews(arguments)
     vectorizer = count_words(parts["train"][0])
-    embedding = embed(vectorizer, arguments, generated)
+    embedding = embed(vectorizer, arguments, generated=generated, trainable=True)
     print_vectors(embedding)
     model, numbers = train_model(parts, vectorizer, embedding, arguments)
 

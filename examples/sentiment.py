@@ -30,6 +30,7 @@ from keras import ops
 import keras_rnnkit as rk
 
 KINDS = {"SimpleRNN": rk.SimpleRNN, "LSTM": rk.LSTM, "GRU": rk.GRU}
+PARTS = ("train", "val", "test")
 VOCABULARY = 10_000
 # With no strings inside JAX and PyTorch models, the vectoriser lies beside the model there.
 STRINGS_INSIDE = keras.backend.backend() == "tensorflow"
@@ -108,7 +109,6 @@ def read_reviews(arguments):
     return parts, False
 
 
-PARTS = ("train", "val", "test")
 GOOD = ("good", "great", "fine", "superb", "moving", "charming", "brilliant", "lovely")
 BAD = ("bad", "dull", "awful", "poor", "boring", "weak", "terrible", "clumsy")
 OTHER = ("the", "a", "of", "and", "in", "this", "film", "plot", "actor", "scene", "music", "was")
@@ -190,13 +190,13 @@ def to_numbers(vectorizer, texts, maxlen, cut=last_words):
 # names those that have none, the most frequent first.
 
 
-def embed(vectorizer, arguments, generated=False):
+def embed(vectorizer, arguments, *, generated, trainable):
     """The vectors of the vocabulary as a layer: built, so that the file is needed no more."""
     options = {
         "dim": arguments.dim,
         "oov": "normal",
         "seed": arguments.seed,
-        "trainable": not getattr(arguments, "freeze", False),
+        "trainable": trainable,
         "warn_below": None,  # the coverage is printed
     }
     if arguments.glove is not None:
@@ -354,6 +354,8 @@ def predict(folder, texts):
 def predict_lines(folder):
     sys.stdout.reconfigure(encoding="utf-8")
     texts = [line for line in sys.stdin.buffer.read().decode().split("\n") if line.strip()]
+    if not texts:
+        raise SystemExit("--predict scores the reviews on stdin, one a line; there are none.")
     for text, probability in zip(texts, predict(folder, texts), strict=True):
         print(f"{probability:.6f}\t{text[:60]}")
 
@@ -399,7 +401,9 @@ def main():
     models, results = {}, {}
     for kind in KINDS:
         keras.utils.set_random_seed(arguments.seed)
-        embedding = embed(vectorizer, arguments, generated)
+        embedding = embed(
+            vectorizer, arguments, generated=generated, trainable=not arguments.freeze
+        )
         if not models:
             print_vectors(embedding)
         models[kind] = build_model(kind, embedding, arguments.units)

@@ -22,6 +22,7 @@ CHOICES = {
     "mean of the states, last words, mask, trained rows": {},
     "  first words": {"words": "first"},
     "  no mask": {"mask": False},
+    "  missing words start at zero": {"oov": "zeros"},
     "  frozen rows": {"freeze": True},
     "  frozen rows, half of the vectors": {"freeze": True, "coverage": 0.5},
     "  trained rows, no vectors": {"coverage": 0.0},
@@ -45,7 +46,7 @@ def to_the_left(numbers):
     return moved
 
 
-def make_embedding(glove, vectorizer, coverage, freeze, mask, seed):
+def make_embedding(glove, vectorizer, coverage, oov, freeze, mask, seed):
     """Rows for the vocabulary, those of a share of the words found taken from the file."""
     words = vectorizer.get_vocabulary()
     if not coverage:
@@ -55,16 +56,16 @@ def make_embedding(glove, vectorizer, coverage, freeze, mask, seed):
     kept = np.random.default_rng(seed).random(len(words)) < coverage
     known = {w: vectors.matrix[i] for i, w in enumerate(words) if vectors.found[i] and kept[i]}
     embedding = rk.GloVeEmbedding(
-        known, vectorizer, oov="normal", trainable=not freeze, mask_zero=mask, warn_below=None
+        known, vectorizer, oov=oov, trainable=not freeze, mask_zero=mask, warn_below=None
     )
     embedding.build()
     return embedding, embedding.coverage.share
 
 
-def train(numbers, labels, vectorizer, options, *, words, side, mask, freeze, coverage, head):
+def train(numbers, labels, vectorizer, options, *, words, side, mask, freeze, coverage, oov, head):
     keras.utils.set_random_seed(options.seed)
     embedding, share = make_embedding(
-        options.glove, vectorizer, coverage, freeze, mask, options.seed
+        options.glove, vectorizer, coverage, oov, freeze, mask, options.seed
     )
     tokens = keras.Input((None,), dtype="int32")
     x = keras.layers.SpatialDropout1D(0.5)(embedding(tokens))
@@ -106,7 +107,7 @@ def main():
         for name, cut in {"last": last_words, "first": first_words}.items()
     }
     defaults = {"words": "last", "side": "right", "mask": True, "freeze": False}
-    defaults |= {"coverage": 1.0, "head": "mean"}
+    defaults |= {"coverage": 1.0, "oov": "normal", "head": "mean"}
     print(
         f"Keras {keras.__version__} on {keras.backend.backend()}, {options.epochs} epochs, ", end=""
     )
