@@ -194,8 +194,6 @@ def embed(vectorizer, arguments, *, generated, trainable):
     """The vectors of the vocabulary as a layer: built, so that the file is needed no more."""
     options = {
         "dim": arguments.dim,
-        "oov": "normal",
-        "seed": arguments.seed,
         "trainable": trainable,
         "warn_below": None,  # the coverage is printed
     }

@@ -22,7 +22,7 @@ CHOICES = {
     "mean of the states, last words, mask, trained rows": {},
     "  first words": {"words": "first"},
     "  no mask": {"mask": False},
-    "  missing words start at zero": {"oov": "zeros"},
+    "  missing words start at random": {"oov": "normal"},
     "  frozen rows": {"freeze": True},
     "  frozen rows, half of the vectors": {"freeze": True, "coverage": 0.5},
     "  trained rows, no vectors": {"coverage": 0.0},
@@ -107,7 +107,7 @@ def main():
         for name, cut in {"last": last_words, "first": first_words}.items()
     }
     defaults = {"words": "last", "side": "right", "mask": True, "freeze": False}
-    defaults |= {"coverage": 1.0, "oov": "normal", "head": "mean"}
+    defaults |= {"coverage": 1.0, "oov": "zeros", "head": "mean"}
     print(
         f"Keras {keras.__version__} on {keras.backend.backend()}, {options.epochs} epochs, ", end=""
     )
