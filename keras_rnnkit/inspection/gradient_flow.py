@@ -156,8 +156,8 @@ def gradient_flow(
 
     Raises:
         ValueError: If there is no recurrent layer, the call reaches none, `loss` is None and the
-            model not compiled, `sample_weight` comes with a `loss`, or `batch_size` is not
-            positive.
+            model not compiled, `sample_weight` comes with a `loss`, `batch_size` is not positive,
+            or there are no rows, or not as many in each array.
 
     >>> import keras
     >>> import numpy as np
@@ -168,6 +168,7 @@ def gradient_flow(
     >>> flow["rnn"].norms["h"].shape
     (30,)
     """
+    passes.require_rows(model, batch_size, x=x, y=y, sample_weight=sample_weight)
     gauge = FlowGauge(model, x, y, loss, batch_size, training, sample_weight)
     return gauge(x, y, sample_weight, batch_size, progress)
 
@@ -185,10 +186,6 @@ class FlowGauge:
         training: bool = False,
         sample_weight: Any = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(
-                f"`batch_size` must be 1 or more; received {batch_size}. Leave it out for 32."
-            )
         self._root, self._training = root, training
         first = passes.rows_of(x, slice(0, batch_size))
         passes.build(root, first)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_rnnkit.inspection import passes
 from keras_rnnkit.inspection.gradient_flow import FlowGauge
 from keras_rnnkit.inspection.trace import Trace, Tracer
 
@@ -65,6 +66,7 @@ class RecurrentMonitor(keras.callbacks.Callback):
         """Make ready for this model."""
         self.message = ""
         self._tracer = self._gauge = None
+        passes.require_rows(self.model, self._batch_size, x=self._x, y=self._y)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Stop the run when the loss is not finite."""

@@ -222,6 +222,40 @@ def values(of: list[keras.Variable]) -> list[Any]:
     return [ops.convert_to_tensor(variable) for variable in of]
 
 
+def require_rows(root: Any, batch_size: int, **parts: Any) -> None:
+    """Refuse what cannot go through a model row by row.
+
+    Args:
+        root: A model or layer.
+        batch_size: Rows to a call.
+        **parts: What goes with the rows, by the argument's name; None where it was left out.
+    """
+    if not isinstance(root, keras.Layer):
+        raise ValueError(
+            f"The model must be a Keras model or layer; received {type(root).__name__}. Load a "
+            "saved one with keras.saving.load_model."
+        )
+    if batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be 1 or more; received {batch_size}. Leave it out for 32."
+        )
+    counts = {}
+    for name, part in parts.items():
+        for leaf in [] if part is None else tree.flatten(part):
+            if len(getattr(leaf, "shape", ())) == 0:
+                raise ValueError(
+                    f"`{name}` must be an array with one row a sample, or a list or dict of such "
+                    f"arrays; received {type(leaf).__name__}. Pass it through numpy.asarray."
+                )
+            counts[name] = leaf.shape[0]
+            if set(counts.values()) != {leaf.shape[0]} or not leaf.shape[0]:
+                rows = ", ".join(f"{count} in `{part}`" for part, count in counts.items())
+                raise ValueError(
+                    f"Every array must have the same number of rows, 1 or more; received {rows}. "
+                    "Pass one row a sample."
+                )
+
+
 def rows_of(inputs: Any, rows: slice) -> Any:
     """Return some rows of every array of the inputs, as tensors."""
     return tree.map_structure(lambda x: ops.convert_to_tensor(x[rows]), inputs)

@@ -205,8 +205,8 @@ def trace(
         does not reach is left out.
 
     Raises:
-        ValueError: If there is no recurrent layer, the call reaches none, or `batch_size` is not
-            positive.
+        ValueError: If there is no recurrent layer, the call reaches none, `batch_size` is not
+            positive, or there are no rows, or not as many in each array.
 
     >>> import keras
     >>> import numpy as np
@@ -216,6 +216,7 @@ def trace(
     >>> traced["lstm"]["c"].shape, list(traced["lstm"].gates)
     ((2, 5, 4), ['i', 'f', 'g', 'o'])
     """
+    passes.require_rows(model_or_layer, batch_size, inputs=inputs, mask=mask)
     return Tracer(model_or_layer, inputs, batch_size)(inputs, mask, batch_size, progress)
 
 
@@ -239,10 +240,6 @@ class Tracer:
     """`trace` for one model, compiled once for many calls."""
 
     def __init__(self, root: Any, inputs: Any, batch_size: int) -> None:
-        if batch_size < 1:
-            raise ValueError(
-                f"`batch_size` must be 1 or more; received {batch_size}. Leave it out for 32."
-            )
         passes.build(root, passes.rows_of(inputs, slice(0, batch_size)))
         self._root = root
         self._variables = passes.variables(root)

@@ -278,3 +278,8 @@ def test_what_cannot_be_measured_is_refused():
     flow = rk.gradient_flow(layer, x, np.ones((BATCH, 8)), "mse")
     with pytest.raises(KeyError, match=r"'gru' is none of \['rnn'\]"):
         flow["gru"]
+
+
+def test_targets_have_a_row_for_each_of_the_inputs():
+    with pytest.raises(ValueError, match="received 4 in `x`, 3 in `y`"):
+        rk.gradient_flow(rk.GRU(2), np.ones((4, 5, 3), "float32"), np.ones((3, 2)), "mse")

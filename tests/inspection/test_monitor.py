@@ -115,3 +115,9 @@ def test_a_loss_that_is_nan_of_itself_is_told_from_a_state():
     model.compile("sgd", "mse")
     with pytest.warns(RuntimeWarning, match="every state of the rows that are watched is finite"):
         model.fit(x, y, callbacks=[rk.RecurrentMonitor(x[:4])], verbose=0)
+
+
+def test_rows_that_do_not_fit_each_other_are_refused_when_training_starts():
+    x, y = data()
+    with pytest.raises(ValueError, match="received 4 in `x`, 3 in `y`"):
+        model_of().fit(x, y, callbacks=[rk.RecurrentMonitor(x[:4], y[:3])], verbose=0)

@@ -315,3 +315,22 @@ def test_what_cannot_be_traced_is_refused():
 
     with pytest.raises(ValueError, match=r"holds \['gru'\] and its call reaches none"):
         rk.trace(Idle(), inputs())
+
+
+@pytest.mark.parametrize(
+    ("root", "inputs", "message"),
+    [
+        ("model.keras", np.ones((2, 5, 3)), "must be a Keras model or layer; received str"),
+        (None, [[1, 2], [3]], "`inputs` must be an array with one row a sample"),
+        (None, np.ones((0, 5, 3)), "1 or more; received 0 in `inputs`"),
+        (None, np.float32(1), "`inputs` must be an array"),
+    ],
+)
+def test_what_has_no_rows_is_refused(root, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        rk.trace(rk.GRU(2) if root is None else root, inputs)
+
+
+def test_a_mask_has_a_row_for_each_of_the_inputs():
+    with pytest.raises(ValueError, match="received 2 in `inputs`, 3 in `mask`"):
+        rk.trace(rk.GRU(2), np.ones((2, 5, 3), "float32"), mask=np.ones((3, 5), bool))
