@@ -52,7 +52,7 @@ MISFITS = (
     ),
     (
         "numpy>=1.20",
-        "tensorflow<2.4",
+        "tensorflow<2.6",
         "Cannot convert a symbolic Tensor to a numpy array, in every recurrent layer",
         "pip install 'tensorflow>=2.18'",
     ),

@@ -324,10 +324,10 @@ def _error_findings(
         "" if utf8 else "open(..., encoding='utf-8'), or set PYTHONUTF8=1; rk reads UTF-8 anyway",
         not utf8,
     )
-    symbolic = holds("numpy>=1.20") and holds("tensorflow<2.4")
+    symbolic = holds("numpy>=1.20") and holds("tensorflow<2.6")
     yield finding(
         "Cannot convert a symbolic Tensor to a numpy array",
-        "it comes of NumPy 1.20 or later with TensorFlow before 2.4",
+        "it comes of NumPy 1.20 or later with TensorFlow before 2.6",
         "pip install 'tensorflow>=2.18'" if symbolic else "",
         symbolic,
     )
