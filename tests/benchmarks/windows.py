@@ -4,7 +4,8 @@
     python tests/benchmarks/windows.py --quick    # a tenth of it
 
 Every peer shows the same windows: 420,451 x 14 float32, lookback 1440, step 6 (240 rows), target
-144 rows ahead, batches of 128, shuffled. Peers take turns; a row gives the median of the turns.
+144 rows ahead, batches of 128, shuffled. Peers take turns, each turn in a process of its own, since
+`from_generator` changes the memory allocator of its whole process; a row gives the median of them.
 """
 
 import argparse
@@ -39,9 +40,10 @@ def make_rows(rows=ROWS, columns=COLUMNS):
 
 
 def seconds_a_window(batches, count):
-    """Seconds a window over `count` batches, after one to warm up."""
+    """Seconds a window over `count` batches, after a twentieth of them to warm up."""
     iterator = iter(batches)
-    next(iterator)
+    for _ in range(1 + count // 20):
+        next(iterator)
     windows, start = 0, time.perf_counter()
     for _ in range(count):
         windows += len(next(iterator)[0])
@@ -99,29 +101,31 @@ def copying(data):
     )
 
 
+def window_dataset(data):
+    return rk.window_dataset(data, SPEC, **OPTIONS)
+
+
 def loader_batches(data):
     loader = rk.WindowLoader(data, SPEC, **OPTIONS)
     return (loader[number] for number in range(len(loader)))
 
 
+PEERS = {
+    "window_dataset": (window_dataset, 3000),
+    "copy of one batch, tf.data": (copying, 3000),
+    "timeseries_dataset_from_array": (keras_dataset, 150),
+    "Python generator, from_generator": (from_generator, 150),
+    "WindowLoader": (loader_batches, 3000),
+    "Python generator, alone": (generator, 150),
+}
+
+
 def throughput(turns, scale):
-    data = make_rows()
-    peers = {
-        "window_dataset": (rk.window_dataset(data, SPEC, **OPTIONS), 1200),
-        "copy of one batch, tf.data": (copying(data), 1200),
-        "timeseries_dataset_from_array": (keras_dataset(data), 150),
-        "Python generator, from_generator": (from_generator(data), 150),
-        "WindowLoader": (None, 600),
-        "Python generator, alone": (None, 150),
-    }
-    times = {name: [] for name in peers}
+    times = {name: [] for name in PEERS}
     for _ in range(turns):
-        for name, (dataset, count) in peers.items():
-            if name == "WindowLoader":
-                dataset = loader_batches(data)
-            elif name == "Python generator, alone":
-                dataset = generator(data)
-            times[name].append(seconds_a_window(dataset, max(10, int(count * scale))))
+        for name, (_, count) in PEERS.items():
+            run = in_process("--peer", name, "--count", max(10, int(count * scale)))
+            times[name].append(run["seconds"])
     return {name: median(taken) * 1e6 for name, taken in times.items()}
 
 
@@ -142,29 +146,56 @@ def lengths(scale):
 def waiting(scale):
     """Seconds a step of `fit` on one cached batch, on batches made beforehand, on the dataset.
 
-    Both give full batches: Keras's step is slower where the batch axis is unknown. The least of
-    the turns counts, since whatever else the machine does adds to a turn, and on two cores a turn
-    of either kind may run the step's two branches one after the other.
+    And the share of its time that `fit` spends asking for batches. All give full batches: Keras's
+    step is slower where the batch axis is unknown. The least of the turns counts, since whatever
+    else the machine does adds to a turn, and on two cores a turn of any kind may run the step's two
+    branches one after the other.
     """
     data = make_rows()
     steps = max(20, int(60 * scale))
     dataset = rk.window_dataset(data, SPEC, drop_remainder=True, **OPTIONS).take(steps)
     batch = next(iter(dataset))
     cached = tf.data.Dataset.from_tensors(batch).repeat(steps)
-    made = list(dataset)
-    ready = tf.data.Dataset.from_generator(lambda: made, output_signature=dataset.element_spec)
+    made = tuple(map(tf.stack, zip(*dataset, strict=True)))
+    ready = tf.data.Dataset.from_tensor_slices(made)
     sources = {"cached": cached, "ready": ready, "dataset": dataset}
     inputs = keras.Input((LENGTH, COLUMNS))
     model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.GRU(32)(inputs)))
     model.compile("adam", "mae")
     model.fit(cached.take(5), shuffle=False, verbose=0)
+    blocked = [profiled(model, dataset) for _ in range(5)]
     taken = {name: [] for name in sources}
     for _ in range(16):
         for name, source in sources.items():
             start = time.perf_counter()
             model.fit(source, shuffle=False, verbose=0)
             taken[name].append((time.perf_counter() - start) / steps)
-    return {name: min(each) for name, each in taken.items()}
+    return {name: min(each) for name, each in taken.items()}, median(blocked)
+
+
+def profiled(model, dataset):
+    """Share of the time of `fit` in which it asks for its next batch, by TensorFlow's profiler."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    options = tf.profiler.experimental.ProfilerOptions(host_tracer_level=2, python_tracer_level=0)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder, options)
+        start = time.perf_counter()
+        model.fit(dataset, shuffle=False, verbose=0)
+        whole = time.perf_counter() - start
+        tf.profiler.experimental.stop()
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        space = xplane_pb2.XSpace.FromString(path.read_bytes())
+    asked = [
+        event.duration_ps * 1e-12
+        for plane in space.planes
+        for line in plane.lines
+        for event in line.events
+        if plane.event_metadata[event.metadata_id].name.startswith("IteratorGetNextOp")
+    ]
+    if len(asked) < len(dataset):
+        sys.exit(f"the profile names {len(asked)} requests for {len(dataset)} batches")
+    return sum(asked) / whole
 
 
 def private_bytes():
@@ -183,7 +214,7 @@ def memory(kind, folder, rows):
     next(iter(rk.window_dataset(warm, rk.WindowSpec(4), batch_size=8)))
     before = private_bytes()
     start = time.perf_counter()
-    dataset = rk.window_dataset(data, SPEC, **OPTIONS)
+    dataset = window_dataset(data)
     iterator = iter(dataset)
     next(iterator)
     first = time.perf_counter() - start
@@ -211,7 +242,7 @@ def limited(folder, limit_mb):
         refused = False
     except MemoryError:
         refused = True
-    dataset = rk.window_dataset(data, SPEC, **OPTIONS)
+    dataset = window_dataset(data)
     start, windows = time.perf_counter(), 0
     for inputs, _ in dataset.take(2000):
         windows += len(inputs)
@@ -235,11 +266,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the windows")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--memory", choices=("array", "map"), help=argparse.SUPPRESS)
     parser.add_argument("--limited", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.peer:
+        batches = PEERS[options.peer][0](make_rows())
+        print(json.dumps({"seconds": seconds_a_window(batches, options.count)}))
+        return
     if options.memory:
         print(json.dumps(memory(options.memory, options.folder, options.rows)))
         return
@@ -265,12 +302,13 @@ def main():
     table = lengths(scale)
     for (rows, length), taken in table.items():
         print(f"{rows:>12} rows, n = {length:5}: {taken:8.2f}")
-    step = waiting(scale)
+    step, blocked = waiting(scale)
     wait = 1 - step["cached"] / step["dataset"]
     print(
         f"\nfit, GRU(32): {step['dataset'] * 1e3:.1f} ms a step on the dataset, "
         f"{step['cached'] * 1e3:.1f} ms on one cached batch: {max(0, wait):.1%} waiting for data; "
-        f"{step['ready'] * 1e3:.1f} ms on batches made beforehand"
+        f"{step['ready'] * 1e3:.1f} ms on batches made beforehand\n"
+        f"profiler: {blocked:.2%} of fit's time goes by in requests for the next batch"
     )
     with tempfile.TemporaryDirectory() as folder:
         for rows in (ROWS, 8_400_000):
