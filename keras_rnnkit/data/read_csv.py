@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,12 +22,13 @@ __all__ = ["read_csv"]
 CHUNK_ROWS = 8192
 DELIMITERS = ",;\t|"
 NOT_AVAILABLE = ("", "na", "n/a", "nan", "null", "none", "-", "?", ".")
+CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
 
 
 def read_csv(
     path: str | PathLike[str],
     *,
-    time: str | None = None,
+    time: str | Sequence[str] | None = None,
     group: str | None = None,
     names: Sequence[str] | None = None,
     time_format: str | None = None,
@@ -44,7 +46,10 @@ def read_csv(
 
     Args:
         path: the file; `.gz`, or a `.zip` with one file in it, is read without unpacking.
-        time: name of the column of times. Default: the first column whose first value is a date.
+        time: name of the column of times, or of several whose texts tell it when they are joined
+            by a space: `["Date", "Time"]`, or `["year", "month", "day"]` with
+            `time_format="%Y %m %d"`. Default: the first column whose first value is a date, and
+            where that says no time of day, the first column whose first value does.
         group: name of the column that tells the series of a panel apart.
         names: columns to read. Default: all but `time` and `group`.
         time_format: `strptime` format of the times, `"unix"` for seconds since 1970, or `"count"`
@@ -101,8 +106,9 @@ def read_csv(
         raise ValueError(f"{path} is no archive, or a damaged one: {error}.") from error
     values = np.concatenate(table.values)
     times = None
-    if table.time is not None:
-        times = as_times(table.times, time_format=time_format, what=f"column {table.time!r}")
+    if table.time:
+        what = f"column{'s' * (len(table.time) > 1)} {', '.join(map(repr, table.time))}"
+        times = as_times(table.times, time_format=time_format, what=what)
     if "" in table.labels:
         row = table.labels.index("")
         raise ValueError(f"column {group!r}: row {row} (counted from 0) has no group.")
@@ -160,7 +166,7 @@ class _Table:
         file: IO[str],
         delimiter: str | None,
         decimal: str,
-        time: str | None,
+        time: str | Sequence[str] | None,
         group: str | None,
         names: Sequence[str] | None,
     ) -> None:
@@ -184,9 +190,12 @@ class _Table:
         self.rows = self._next_rows()
         if not any(self.rows):
             raise ValueError(f"{path} holds a header and no rows.")
-        self.time = self._find_time() if time is None else time
+        if time is None:
+            self.time = self._find_time()
+        else:
+            self.time = [time] if isinstance(time, str) else list(time)
         self.group = group
-        others = [name for name in (self.time, group) if name is not None]
+        others = [*self.time, *([] if group is None else [group])]
         self.names = [
             name
             for name in (self.header if names is None else names)
@@ -212,12 +221,15 @@ class _Table:
         rows = islice(self.reader, CHUNK_ROWS)
         return [[] if len(row) == 1 and not row[0].strip() else row for row in rows]
 
-    def _find_time(self) -> str | None:
+    def _find_time(self) -> list[str]:
+        """The column of times; or that of dates, and that of the times of day."""
         first = next(row for row in self.rows if row)
-        for name, cell in zip(self.header, first, strict=False):
-            if name and not _is_number(cell.replace(self.decimal, ".")) and is_time(cell.strip()):
-                return name
-        return None
+        cells = [(name, cell.strip()) for name, cell in zip(self.header, first, strict=False)]
+        for name, cell in cells:
+            if name and not _is_number(cell.replace(self.decimal, ".")) and is_time(cell):
+                clocks = [other for other, text in cells if other and CLOCK.fullmatch(text)]
+                return [name, *(clocks[:1] if is_time(f"{cell} 00:00") else [])]
+        return []
 
     def read(self) -> None:
         """Convert all rows, a chunk at a time."""
@@ -236,8 +248,10 @@ class _Table:
                 for position, index in enumerate(numbers):
                     block[:, position] = self._numbers(columns[index], index)
                 self.values.append(block)
-                if self.time is not None:
-                    self.times.extend(map(str.strip, columns[self.header.index(self.time)]))
+                if self.time:
+                    parts = [columns[self.header.index(name)] for name in self.time]
+                    rows = zip(*parts, strict=True)
+                    self.times.extend(" ".join(map(str.strip, row)) for row in rows)
                 if self.group is not None:
                     self.labels.extend(map(str.strip, columns[self.header.index(self.group)]))
             self.line += len(self.rows)

@@ -155,6 +155,33 @@ def test_a_column_of_times_that_is_not_the_only_one_may_be_ambiguous(write):
         rk.read_csv(write("day,T\n2024-01-01,1\nsoon,2\n"))
 
 
+def test_times_in_several_columns(write):
+    household = "Date;Time;Power\n16/12/2006;17:24:00;4.2\n16/12/2006;17:25:00;?\n"
+    series = rk.read_csv(write(household))
+    assert series.names == ("Power",)
+    assert series.time[1] == np.datetime64("2006-12-16T17:25")
+    assert series.freq == np.timedelta64(1, "m")
+    assert np.array_equal(rk.read_csv(write(household), time=["Date", "Time"]).time, series.time)
+    air = write("Date;Time;CO\n10/03/2004;18.00.00;2,6\n10/03/2004;19.00.00;-200\n")
+    options = {"time_format": "%d/%m/%Y %H.%M.%S", "decimal": ",", "missing": [-200]}
+    series = rk.read_csv(air, time=["Date", "Time"], **options)
+    assert series.time[1] == np.datetime64("2004-03-10T19:00")
+    assert np.array_equal(series.values, [[2.6], [np.nan]], equal_nan=True)
+    beijing = write("No,year,month,day,hour,pm\n1,2010,1,2,9,129\n2,2010,1,2,10,148\n")
+    series = rk.read_csv(
+        beijing, time=["year", "month", "day", "hour"], time_format="%Y %m %d %H", names=["pm"]
+    )
+    assert series.time[1] == np.datetime64("2010-01-02T10:00")
+    with pytest.raises(ValueError, match=r"columns 'year', 'month': .* received '2010 1' in row 0"):
+        rk.read_csv(beijing, time=["year", "month"])
+    with pytest.raises(ValueError, match=r"no column 'week'"):
+        rk.read_csv(beijing, time=["year", "week"])
+    # A date that brings its time of day needs no other.
+    both = write("when,clock,x\n2024-01-01 10:00,10:00,1\n")
+    with pytest.raises(ValueError, match=r"column 'clock': expected a number, received '10:00'"):
+        rk.read_csv(both)
+
+
 PANEL = "g,t,x\nb,2024-01-02,1\na,2024-01-01,2\nb,2024-01-01,3\na,2024-01-01,4\nb,2024-01-02,5\n"
 
 
