@@ -171,16 +171,15 @@ class Batches:
             if layout.phase == 0:
                 row = row + self.base
             read[name] = layout.read(row, length, spacing, group, tables[name], ops)
+        if self.static is not None:
+            read["static"] = ops.take(tables["group"]["static"], group)
         if self.masks:
-            for name in {"features", "known"} & read.keys():
+            for name in {"features", "known", "static"} & read.keys():
                 read[name] = ops.fill(read[name])
         inputs: Any = read["features"]
-        if "known" in read or self.static is not None:
-            inputs = {"past": inputs}
-            if "known" in read:
-                inputs["known"] = read["known"]
-            if self.static is not None:
-                inputs["static"] = ops.take(tables["group"]["static"], group)
+        ahead = {name: read[name] for name in ("known", "static") if name in read}
+        if ahead:
+            inputs = {"past": inputs, **ahead}
         parts = [inputs]
         if "targets" in read:
             parts.append(ops.squeeze(read["targets"]) if self.squeeze else read["targets"])
@@ -307,12 +306,15 @@ def _lanes(spec: WindowSpec, windows: Windows, batch_size: int) -> tuple[np.ndar
 def _static(
     series: TimeSeries, names: Sequence[str], affine: tuple[np.ndarray, np.ndarray] | None
 ) -> np.ndarray:
-    """The constant columns of each group, `(groups, names)` float32."""
+    """The constant columns of each group, `(groups, names)` float32; NaN where none has a value."""
     columns = series.columns(names)
-    first = series.values[series.bounds[:-1]][:, columns].astype(np.float64)
+    first = np.empty((len(series.groups), len(columns)))
     for group, (start, stop) in enumerate(zip(series.bounds[:-1], series.bounds[1:], strict=True)):
-        differs = series.values[start:stop][:, columns] != first[group]
-        differs &= ~np.isnan(first[group])
+        rows = series.values[start:stop][:, columns]
+        present = np.isfinite(rows)
+        first[group] = rows[present.argmax(axis=0), np.arange(len(columns))]
+        first[group, ~present.any(axis=0)] = np.nan
+        differs = present & (rows != first[group])
         if differs.any():
             row, column = np.argwhere(differs)[0]
             raise ValueError(

@@ -34,8 +34,9 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
         drop_remainder: leave out a last batch that is not full.
         scaler: a fitted `Scaler`, applied to inputs and targets alike.
         missing: what becomes of windows with missing values: `"drop"` leaves them out, `"mask"`
-            gives 0 for a missing input and, behind the columns, one more of each that is 1 where
-            it was missing (a missing target still drops its window), `"error"` refuses them.
+            gives 0 for a missing input and, behind the columns (past, known, static), one more of
+            each that is 1 where it was missing (a missing target still drops its window),
+            `"error"` refuses them.
         weights: one weight for each row, or a function from times to them; the weight of a window
             is the mean weight of its target rows.
         balance: show each group equally often in an epoch of about as many windows: those of a
@@ -187,7 +188,7 @@ class TensorOps:
         return self.tf.squeeze(values, [axis for axis in (1, 2) if values.shape[axis] == 1])
 
     def fill(self, values: Any) -> Any:
-        lost = self.tf.math.is_nan(values)
+        lost = ~self.tf.math.is_finite(values)
         filled = self.tf.where(lost, self.tf.zeros_like(values), values)
         return self.tf.concat([filled, self.tf.cast(lost, values.dtype)], axis=-1)
 

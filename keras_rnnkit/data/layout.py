@@ -115,7 +115,7 @@ def lay_out(
             if affine is not None:
                 mean, scale = (of[group, columns] for of in affine)
                 block = (block - mean) / scale
-            _place(values, block, low + chunk.start)
+            _place(values, _stored(block, dtype, series, columns), low + chunk.start)
     return Layout(values.reshape(step * phase, len(columns)), step, phase)
 
 
@@ -142,6 +142,24 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     buffer = np.empty(size + ALIGNMENT, dtype=np.uint8)
     offset = -buffer.ctypes.data % ALIGNMENT
     return buffer[offset : offset + size].view(dtype).reshape(shape)
+
+
+def _stored(
+    block: np.ndarray, dtype: np.dtype, series: TimeSeries, columns: np.ndarray
+) -> np.ndarray:
+    """The block as it is stored; a finite number that would become infinite is refused."""
+    with np.errstate(over="ignore"):
+        stored: np.ndarray = block.astype(dtype, copy=False)
+        if np.isfinite(np.sum(stored, dtype=np.float32)):
+            return stored
+    lost = np.argwhere(np.isinf(stored) & np.isfinite(block))
+    if lost.size:
+        row, column = lost[0]
+        raise ValueError(
+            f"column {series.names[columns[column]]!r} holds {block[row, column]:g}, more than "
+            f"{dtype} can. Pass scaler=, or dtype= with a wider range."
+        )
+    return stored
 
 
 def _place(values: np.ndarray, block: np.ndarray, row: int) -> None:

@@ -306,6 +306,37 @@ def test_masks_come_behind_the_columns():
         rk.window_dataset(series, spec, batch_size=32, missing="error")
 
 
+@pytest.mark.parametrize("make", [rk.window_dataset, rk.WindowLoader])
+def test_whatever_is_missing_is_masked(make):
+    frame = np.column_stack([np.arange(20.0), np.full(20, 3.0), np.repeat([np.nan, 8.0], 10)])
+    frame[3, 0], frame[4, 0], frame[12, 0] = np.inf, -np.inf, np.nan
+    frame[0, 1] = frame[15, 1] = np.nan
+    group = np.repeat(["a", "b"], 10)
+    series = rk.TimeSeries(frame, names=["load", "floor", "size"], group=group)
+    spec = rk.WindowSpec(2, targets=["load"], static=["floor", "size"])
+    batch, *_ = next(iter(make(series, spec, batch_size=32, missing="mask", return_index=True)))
+    past, static = (np.asarray(batch[name]) for name in ("past", "static"))
+    assert np.isfinite(past).all()
+    # A group's constant is known from the rows that have it.
+    assert static[0].tolist() == [3, 0, 0, 1]
+    assert static[-1].tolist() == [3, 8, 0, 0]
+    assert past[:3].tolist() == [[[0, 0], [1, 0]], [[0, 1], [0, 1]], [[0, 1], [5, 0]]]
+    dropped = rk.window_dataset(series, spec, batch_size=32)
+    assert all(np.isfinite(x).all() for x in tf.nest.flatten(next(dropped.as_numpy_iterator())))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_numbers_too_large_to_store_are_refused(dtype):
+    frame = np.arange(40.0).reshape(20, 2)
+    frame[7, 1] = {"float16": 1e6}.get(dtype, 1e39)
+    series = rk.TimeSeries(frame, names=["T", "p"])
+    with pytest.raises(ValueError, match=rf"column 'p' holds 1e\+\d+, more than {dtype} can"):
+        rk.window_dataset(series, rk.WindowSpec(2), batch_size=4, dtype=dtype)
+    scaler = rk.Scaler().fit(series)
+    dataset = rk.window_dataset(series, rk.WindowSpec(2), batch_size=4, dtype=dtype, scaler=scaler)
+    assert all(np.isfinite(inputs).all() for inputs, _ in dataset.as_numpy_iterator())
+
+
 def test_weights_are_the_mean_over_the_target_rows():
     time = np.datetime64("2024-01-01", "s") + np.arange(30) * np.timedelta64(1, "h")
     series = rk.TimeSeries(np.arange(30.0), time=time)
