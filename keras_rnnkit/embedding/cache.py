@@ -50,7 +50,7 @@ class Cache:
     def __init__(self, file: Path, directory: Path | None, key: Any) -> None:
         stat = file.stat()
         names = [_FORMAT, str(file.resolve()), stat.st_size, stat.st_mtime_ns, key]
-        self._key = hashlib.sha256(json.dumps(names).encode()).hexdigest()
+        self._key = hashlib.sha256(json.dumps(names, default=int).encode()).hexdigest()
         self.path = (directory or file.parent) / f"{file.name}.{self._key[:16]}.cache"
 
     def read(self) -> Found | None:

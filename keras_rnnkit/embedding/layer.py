@@ -48,6 +48,11 @@ def _held(value: Any) -> Any:
     return _Held(f"{getattr(value, '__name__', type(value).__name__)} in memory", value)
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _released(value: Any) -> Any:
     return value.value if isinstance(value, _Held) else value
 
@@ -127,7 +132,7 @@ class GloVeEmbedding(keras.layers.Embedding):
                 f"GloVeEmbedding does not take `{owned[0]}`: rows and columns come from "
                 "`vocabulary` and `file`, rows without a vector from `oov`. Leave it out."
             )
-        reading = {name: options.pop(name, default) for name, default in _OPTIONS.items()}
+        reading = {name: _plain(options.pop(name, default)) for name, default in _OPTIONS.items()}
         if file is None and reading["dim"] is None:
             raise ValueError("`file` is None, so `dim` must say how wide the rows are.")
         lora = options.get("lora_rank") is not None

@@ -108,7 +108,7 @@ def read_vocabulary(
         TypeError: `source` is none of these.
         ValueError: It holds no word, the same word or row twice, or an empty word.
     """
-    if num_words is not None and (not isinstance(num_words, int) or num_words < 1):
+    if num_words is not None and (not isinstance(num_words, int | np.integer) or num_words < 1):
         raise ValueError(f"`num_words` must be a positive number of rows. Received: {num_words!r}.")
     if isinstance(source, Vocabulary | NamedVocabulary):
         vocabulary = source.known()
@@ -204,9 +204,16 @@ def read_words(path: str | os.PathLike[str], argument: str) -> list[str]:
 
     Raises:
         OSError: It cannot be read; the message names the `argument` it was given for.
+        ValueError: It is not UTF-8.
     """
     try:
-        lines = Path(path).read_bytes().decode().split("\n")
+        # Windows's editor begins a file with a mark, which is no part of the first word.
+        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`{argument}` {os.fspath(path)!r} is not UTF-8 text ({error.reason} at byte "
+            f"{error.start}). Save it as UTF-8, or give the words themselves."
+        ) from error
     except OSError as error:
         raise type(error)(
             f"`{argument}` is no readable file: {os.fspath(path)!r} ({error.strerror}). Give the "

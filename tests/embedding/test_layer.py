@@ -281,6 +281,17 @@ def test_config_is_small_and_holds_no_words(tmp_path):
     assert "w17" not in text
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    file = tmp_path / "glove.txt"
+    file.write_text("the 0.5 -1\ncat 0.25 2\n")
+    options = {"dim": np.int64(2), "num_words": np.int64(3), "seed": np.int32(3), "cache": True}
+    layer = embedding(file, ["", "the", "cat", "sat"], warn_below=np.float32(0.5), **options)
+    config = json.loads(json.dumps(layer.get_config()))
+    assert (config["dim"], config["seed"], config["warn_below"]) == (2, 3, 0.5)
+    layer.build()
+    assert rows_of(layer).tolist() == [[0, 0], [0.5, -1], [0.25, 2]]
+
+
 @pytest.mark.backends
 def test_copies_in_this_process_read_again(file):
     def spell(words, rng):

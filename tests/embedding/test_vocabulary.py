@@ -1,5 +1,6 @@
 """Every kind of vocabulary gives the same rows."""
 
+import codecs
 from collections import OrderedDict
 from types import SimpleNamespace
 
@@ -56,6 +57,11 @@ def test_word_file(tmp_path):
     path.write_bytes("\r\n".join(["", "[UNK]", "naïve", "a\u00a0b\x85c"]).encode() + b"\r\n")
     expected = (("", "[UNK]", "naïve", "a\u00a0b\x85c"), [0, 1], True)
     assert rows(path) == rows(str(path)) == expected
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert rows(path) == expected
+    path.write_bytes("naïve\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"`vocabulary` '.*' is not UTF-8 text .* at byte 2"):
+        rows(path)
     with pytest.raises(FileNotFoundError, match="`vocabulary` is no readable file"):
         rows(tmp_path / "none.txt")
 
