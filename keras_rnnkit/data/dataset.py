@@ -12,6 +12,8 @@ from keras_rnnkit.data.spec import WindowSpec
 
 __all__ = ["window_dataset"]
 
+INT32_ROWS = 2**31
+
 
 def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     """Windows over a series as a `tf.data.Dataset` of batches.
@@ -159,8 +161,8 @@ class TensorOps:
         return start[:, None] + offsets
 
     def slices(self, values: Any, start: Any, length: int, spacing: int) -> Any:
-        # An index for each row of each window: half of it will do for fewer than 2**31 rows.
-        if values.shape[0] < 2**31:
+        # An index for each row of each window: half of it will do for all but very long series.
+        if values.shape[0] < INT32_ROWS:
             start = self.tf.cast(start, self.tf.int32)
         # A fifth faster than gather, which looks at the axes of each slice.
         return self.tf.gather_nd(values, self.grid(start, length, spacing)[..., None])

@@ -272,6 +272,24 @@ def test_a_restored_iterator_continues_exactly_in_a_new_process(tmp_path):
     assert run.stdout.splitlines() == [str(rest), str(following)]
 
 
+@pytest.mark.parametrize("rows", [0, 2**31])
+def test_a_long_series_is_read_by_wider_indices(monkeypatch, rows):
+    monkeypatch.setattr("keras_rnnkit.data.dataset.INT32_ROWS", rows)
+    widths = set()
+    gather = tf.gather_nd
+
+    def noted(values, index):
+        widths.add(index.dtype)
+        return gather(values, index)
+
+    monkeypatch.setattr(tf, "gather_nd", noted)
+    dataset = rk.window_dataset(np.arange(30.0), rk.WindowSpec(4, step=2), batch_size=32)
+    inputs, targets = next(dataset.as_numpy_iterator())
+    assert widths == {tf.int32 if rows else tf.int64}
+    assert np.array_equal(inputs[:, :, 0], np.arange(27)[:, None] + [0, 2])
+    assert np.array_equal(targets[:, 0, 0], np.arange(27) + 3)
+
+
 def test_roles_come_as_named_inputs():
     group = np.repeat(["a", "b"], 20)
     frame = np.column_stack([np.arange(40.0), np.arange(40.0) % 7, np.repeat([5.0, 6.0], 20)])
