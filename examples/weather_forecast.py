@@ -31,7 +31,8 @@ def parse_arguments():
     )
     add = parser.add_argument
     add("--csv", type=Path, help="a CSV file with a column of times (default: made-up weather)")
-    add("--time", help="name of the column of times (default: the first that holds dates)")
+    add("--time", nargs="+", help="column of times, or columns (default: the one of dates)")
+    add("--time-format", help="strptime format of the times, where it is not a usual one")
     add("--target", default="T (degC)", help="column to forecast (default: %(default)s)")
     add("--columns", nargs="+", help="columns to forecast from (default: all)")
     add("--lookback", default="5d", help="duration the GRU looks back (default: %(default)s)")
@@ -60,6 +61,7 @@ def read(arguments):
     series = rk.read_csv(
         arguments.csv,
         time=arguments.time,
+        time_format=arguments.time_format,
         names=arguments.columns,
         missing=[-9999],
         sort=True,

@@ -36,8 +36,8 @@ def gates(
         One (batch, time, units) for each gate. At a masked step it is what the gate would have
         been, had the step counted.
     """
-    before = ops.concatenate([ops.expand_dims(initial_h, 1), h[:, :-1]], axis=1)
-    return equations.gates(cell, equations.project(cell, sequences, training), before, training)
+    projected = equations.project(cell, sequences, training)
+    return equations.gates(cell, projected, _before(h, initial_h), training)
 
 
 def states(
@@ -65,18 +65,24 @@ def states(
     """
     found: list[Any] = []
     if isinstance(equations, LSTMEquations):
-        found = gates(equations, cell, sequences, h, initial_states[0], training)
+        before = _before(h, initial_states[0])
+        found = equations.gates_of_c(cell, sequences, before, training)
     return states_of(equations, found, h, initial_states, mask)
+
+
+def _before(h: Any, initial_h: Any) -> Any:
+    """The hidden state before each step."""
+    return ops.concatenate([ops.expand_dims(initial_h, 1), h[:, :-1]], axis=1)
 
 
 def states_of(
     equations: Equations, found: list[Any], h: Any, initial_states: Any, mask: Any
 ) -> list[Any]:
-    """Return every state at every step from the gates that `gates` returned.
+    """Return every state at every step from the gates at every step.
 
     Args:
         equations: The cell's, from `equations_of`.
-        found: The gates at every step.
+        found: The gates at every step, in their order; the last, o, may be missing.
         h: (batch, time, units), held over masked steps.
         initial_states: The states before the first step, each (batch, units).
         mask: (batch, time) or None.
