@@ -224,6 +224,7 @@ def _open_stream(
         raise ValueError(f"`file` {name} is empty.")
     head = head.removeprefix(codecs.BOM_UTF8)
     lines = list(itertools.islice(io.BytesIO(head), _HEAD_LINES))
+    lines = lines[:1] + [line for line in lines[1:] if line.strip()]
     header = re.fullmatch(rb"(\d+) (\d+)\s*", lines[0])
     if header and int(header[2]):
         promised, size = int(header[1]), int(header[2])
@@ -235,7 +236,8 @@ def _open_stream(
             return _Binary(stream, body, promised, size, name, share)
     sizes = Counter(_trailing_numbers(line) for line in lines)
     size = sizes.most_common(1)[0][0]
-    if size < 1:
+    aligned = sum(b"  " in line.strip() for line in lines) > len(lines) // 2
+    if size < 1 or (size == 1 and aligned):
         raise ValueError(
             f"`file` {name} is not in a known format: expected rows of a word and its numbers, "
             f"parted by single spaces, found {lines[0][:60]!r}."
@@ -360,6 +362,8 @@ class _Text:
     ) -> tuple[bytes, bytes] | None:
         """Part the word from its numbers, or note what is wrong."""
         body = line.rstrip(b"\r\n").rstrip(b" ")
+        if not body:
+            return None
         spaces = body.count(b" ")
         word, _, numbers = body.partition(b" ")
         if spaces > self.dim:
@@ -466,7 +470,7 @@ class _Table:
     def __init__(self, name: str, keys: Mapping[str, Any], get: Callable[[str], Any]) -> None:
         if not keys:
             raise ValueError(f"`file` {name} is empty.")
-        self.dim = int(np.size(get(next(iter(keys)))))
+        self.dim = int(np.asarray(get(next(iter(keys)))).size)
         self._keys = keys
         self._get = get
 
@@ -499,6 +503,7 @@ class _Matrix:
             )
         if isinstance(words, str | os.PathLike):
             words = read_words(words, "words")
+        words = [word.decode() if isinstance(word, bytes) else word for word in words]
         if len(words) != len(matrix):
             raise ValueError(
                 f"`words` must name each row of `file` {name}: expected {len(matrix):,}, received "

@@ -66,13 +66,14 @@ class GloVeEmbedding(keras.layers.Embedding):
     built, by :func:`load_vectors`, whose options this layer takes: `dim`, `oov`, `seed`,
     `fallbacks`, `normalize`, `counts`, `warn_below`, `strict`, `cache` and the rest.
 
-    A padding row is zero and stays zero, whatever is trained.
+    A padding row is zero and stays zero, whatever is trained: rows, LoRA, a tied output.
 
     A saved model reloads without the file: `.keras` brings the rows, the vocabulary and the
-    coverage; `.weights.h5` the rows. The config holds neither rows nor words. `clone_model` and
-    `from_config` in the same process read the file again; in another process `from_config` alone
-    needs the words (`{**config, "vocabulary": words}`), unless `vocabulary` was a path. A layer
-    that came from a saved config has NaN rows until its weights are loaded, so that leaving them
+    coverage; `.weights.h5` the rows. (Keras's old `.h5` of whole models does not bring enough.) The
+    config holds neither rows nor words. `clone_model` and `from_config` in the same process read
+    the file again; in another process `from_config` alone needs the words
+    (`{**config, "vocabulary": words}`), unless `vocabulary` was a path. A layer that came from a
+    saved config has NaN rows until its weights are loaded, so that leaving them
     out shows at once.
 
     Args:
@@ -117,6 +118,8 @@ class GloVeEmbedding(keras.layers.Embedding):
         Coverage(2 of 2 words (100.0 %); exact 2, lower 0, digits 0; 0 missing)
     """
 
+    _embeddings: Any
+
     def __init__(
         self,
         file: Any,
@@ -142,6 +145,9 @@ class GloVeEmbedding(keras.layers.Embedding):
                 "one."
             )
         names = {name: reading.pop(name) for name in ("num_words", "oov_token")}
+        self._listed_in = None
+        if isinstance(vocabulary, str | os.PathLike) and not any(names.values()):
+            self._listed_in = os.fspath(vocabulary)
         if not isinstance(vocabulary, NamedVocabulary):
             vocabulary = read_vocabulary(vocabulary, **names)
         if mask_zero and not vocabulary.padding:
@@ -212,6 +218,8 @@ class GloVeEmbedding(keras.layers.Embedding):
                 self.embeddings_initializer = _initializer(rows)
             super().build()
             self.embeddings_initializer = keras.initializers.get("zeros")
+            if vocabulary.padding and self.quantization_mode is None:
+                self._embeddings.constraint = _BlankPadding(self.embeddings_constraint)
             return
         self._free_rows = len(free)
         slots = np.full(self.input_dim, -1, np.int32)
@@ -302,6 +310,10 @@ class GloVeEmbedding(keras.layers.Embedding):
             )
         self.trainable = True
         super().enable_lora(rank, *args, **kwargs)
+        if self._read.args[1].padding:
+            blank = _BlankPadding(None)
+            self.lora_embeddings_a.assign(blank(self.lora_embeddings_a))
+            self.lora_embeddings_a.constraint = blank
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
         """Quantize the rows, as `keras.layers.Embedding` does; rows trained apart join the rest."""
@@ -325,14 +337,25 @@ class GloVeEmbedding(keras.layers.Embedding):
         store["1"] = ops.convert_to_numpy(self._slots) >= 0
 
     def load_own_variables(self, store: Any) -> None:
-        """Load what `save_own_variables` saved.
+        """Load what `save_own_variables` saved, with `freeze_found` or without.
 
         Raises:
-            ValueError: More rows were trained than this layer has room for.
+            ValueError: More rows were trained than this layer has room for; or it has
+                `freeze_found`, knows no file, and the rows were saved without.
         """
-        if not (self.built and self._apart) or len(store.keys()) < 2:
-            super().load_own_variables(store)
+        alone = len(store.keys()) < 2
+        if not (self.built and self._apart):
+            saved_apart = self.built and self.quantization_mode is None and not alone
+            super().load_own_variables({"0": store["0"]} if saved_apart else store)
             return
+        if alone and self.coverage is None:
+            raise ValueError(
+                f"Layer '{self.name}' has freeze_found=True and the rows were saved without, so "
+                "which of them are trained is not known. Build the layer with its file first."
+            )
+        if alone:
+            slots = ops.convert_to_numpy(self._slots)
+            store = {"0": store["0"], "1": slots >= 0}
         rows, free = np.asarray(store["0"]), np.flatnonzero(np.asarray(store["1"]))
         own = np.zeros(self._free.shape, rows.dtype)
         if len(free) > len(own) or rows.shape != tuple(self._embeddings.shape):
@@ -378,7 +401,8 @@ class GloVeEmbedding(keras.layers.Embedding):
         config = super().get_config()
         del config["output_dim"], config["embeddings_initializer"]
         if isinstance(vocabulary, Vocabulary):
-            config["vocabulary"] = _Held(vocabulary.fingerprint, vocabulary)
+            name = self._listed_in or vocabulary.fingerprint
+            config["vocabulary"] = _Held(name, vocabulary)
         else:
             config["vocabulary"] = vocabulary.name
         config["padding"] = vocabulary.padding
@@ -399,6 +423,20 @@ class GloVeEmbedding(keras.layers.Embedding):
         if isinstance(config.get("counts"), str):
             config["counts"] = None
         return super().from_config(config)
+
+
+class _BlankPadding(keras.constraints.Constraint):
+    """Keeps row 0 at zero, where a tied output or LoRA would train it; beside another constraint.
+
+    It is set on variables when they are made, so no config holds it.
+    """
+
+    def __init__(self, other: Any) -> None:
+        self.other = other
+
+    def __call__(self, rows: Any) -> Any:
+        rows = rows if self.other is None else self.other(rows)
+        return ops.concatenate([ops.zeros_like(rows[:1]), rows[1:]], axis=0)
 
 
 def _initializer(values: np.ndarray) -> Any:

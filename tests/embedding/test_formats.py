@@ -211,7 +211,6 @@ BAD = {
     "short": (b"bad 1 2", "a word and 3 numbers, found 2 numbers"),
     "long": (b"bad 1 2 3 4", "a word and 3 numbers, found 4 numbers"),
     "truncated": (b"ba", "a word and 3 numbers, found 0 numbers"),
-    "blank": (b"", "a word and 3 numbers, found 0 numbers"),
     "no number": (b"wanted 1 x 3", "3 finite numbers, found 'x'"),
     "two spaces": (b"wanted 1  3", "3 finite numbers, found ''"),
     "not finite": (b"wanted 1 nan 3", "3 finite numbers, found 'nan'"),
@@ -241,6 +240,35 @@ def test_bad_rows(tmp_path, monkeypatch, kind, small, header):
     ) as error:
         load(path, ["w0", "wanted", "w199"], strict=True)
     assert message in str(error.value)
+
+
+def test_blank_lines_are_passed_over(tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text("a 1 2\n\n\n\nb 3 4\n\n\n")
+    vectors = load(path, ["a", "b"], strict=True)
+    assert vectors.matrix.tolist() == [[1, 2], [3, 4]]
+    assert vectors.coverage.bad_rows == 0
+
+
+def test_columns_parted_by_two_spaces_are_named(tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text("a  1  2\nb  3  4\n")
+    with pytest.raises(ValueError, match=r"a word and its numbers, parted by single spaces, found"):
+        load(path, ["a", "b"])
+
+
+def test_tensors_and_words_as_bytes(tmp_path):
+    class Tensor:  # `size` is a method, as in PyTorch
+        def size(self):
+            raise AssertionError
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array([1.0, 2.0], dtype)
+
+    assert load({"a": Tensor()}, ["a"]).matrix.tolist() == [[1, 2]]
+    matrix = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert load(matrix, ["b"], words=[b"a", b"b"]).matrix.tolist() == [[3, 4]]
+    assert load(matrix, ["b"], words=iter("ab")).matrix.tolist() == [[3, 4]]
 
 
 def test_a_bad_row_does_not_take_the_place_of_a_good_one(tmp_path):

@@ -187,7 +187,45 @@ def test_padding_stays_zero(file, lora):
     after = ops.convert_to_numpy(layer(IDS))
     assert not after[IDS == 0].any()
     assert (after[IDS != 0] != before[IDS != 0]).all()
-    assert not rows_of(layer)[0].any() or lora
+    assert not rows_of(layer)[0].any()
+
+
+@pytest.mark.backends
+def test_padding_stays_zero_beneath_a_tied_output(file, tmp_path):
+    class Halved(keras.constraints.Constraint):
+        def __call__(self, rows):
+            return rows / 2
+
+    options = {"trainable": True, "mask_zero": False, "embeddings_constraint": Halved()}
+    layer = embedding(file, **options)
+    inputs = layers.Input((5,), dtype="int32")
+    model = keras.Model(inputs, tied(layer)(layers.LSTM(2)(layer(inputs))))
+    before = rows_of(layer)
+    fit(model, keras.optimizers.SGD(1e-6))
+    after = rows_of(layer)
+    assert not after[0].any()
+    assert np.abs(after[FOUND]).max() < np.abs(before[FOUND]).max()  # the user's own ran too
+
+
+@pytest.mark.backends
+def test_weights_pass_between_trained_apart_and_whole(file, tmp_path):
+    apart = classifier(embedding(file, freeze_found=True, oov="uniform"))
+    fit(apart)
+    apart.save_weights(tmp_path / "apart.weights.h5")
+    whole = classifier(embedding(file))
+    whole.load_weights(tmp_path / "apart.weights.h5")
+    np.testing.assert_array_equal(rows_of(whole.layers[0]), rows_of(apart.layers[0]))
+    whole.save_weights(tmp_path / "whole.weights.h5")
+    again = classifier(embedding(file, freeze_found=True))
+    again.load_weights(tmp_path / "whole.weights.h5")
+    np.testing.assert_array_equal(rows_of(again.layers[0]), rows_of(apart.layers[0]))
+    fit(again)
+    moved = (rows_of(again.layers[0]) != rows_of(apart.layers[0])).any(axis=1)
+    assert moved[FREE].any()
+    assert not moved[FOUND].any()
+    nameless = keras.models.model_from_json(again.to_json())
+    with pytest.raises(ValueError, match=r"the rows were saved without(.|\n)*with its file first"):
+        nameless.load_weights(tmp_path / "whole.weights.h5")
 
 
 def test_lora_leaves_the_rows(file):
@@ -240,19 +278,23 @@ def test_int4_and_subclasses(file):
         own.quantize("int8")
 
 
-def test_tied_output(file):
-    layer = embedding(file, freeze_found=True, oov="uniform")
-    inputs = layers.Input((5,), dtype="int32")
-
+def tied(table):
     class Tied(layers.Layer):
-        def __init__(self, table, **arguments):
+        def __init__(self, **arguments):
             super().__init__(**arguments)
             self.table = table
 
         def call(self, hidden):
             return ops.matmul(hidden, ops.transpose(self.table.embeddings))
 
-    model = keras.Model(inputs, Tied(layer)(layers.LSTM(2)(layer(inputs))))
+    return Tied()
+
+
+@pytest.mark.backends
+def test_tied_output(file):
+    layer = embedding(file, freeze_found=True, oov="uniform")
+    inputs = layers.Input((5,), dtype="int32")
+    model = keras.Model(inputs, tied(layer)(layers.LSTM(2)(layer(inputs))))
     assert model.output_shape == (None, 5)
     before = rows_of(layer)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -319,7 +361,12 @@ def test_copies_in_this_process_read_again(file):
 def test_config_alone_reads_again_or_says_what_it_needs(file, tmp_path):
     listed = tmp_path / "words.txt"
     listed.write_text("\n".join(VOCABULARY))
-    layer = embedding(file, listed)
+    named = embedding(file, listed)
+    named.build()
+    again = rk.GloVeEmbedding.from_config(json.loads(json.dumps(named.get_config())))
+    again.build()
+    np.testing.assert_array_equal(rows_of(again), ROWS)
+    layer = embedding(file)
     layer.build()
     config = json.loads(json.dumps(layer.get_config()))
     again = rk.GloVeEmbedding.from_config({**config, "vocabulary": VOCABULARY})
