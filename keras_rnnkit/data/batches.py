@@ -1,5 +1,6 @@
 """Batches: a series, a spec and options as arrays and an order, for tf.data and the loader."""
 
+import inspect
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_rnnkit.data.layout import Layout, lay_out, map_rows
+from keras_rnnkit.data.layout import Layout, as_stored, lay_out, map_rows
 from keras_rnnkit.data.order import Order
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series
@@ -56,6 +57,10 @@ class Batches:
         _check_choice("dtype", dtype, STORAGE)
         self.batch_size = _check_count("batch_size", batch_size)
         self.seed = random.randrange(2**31) if seed is None else _check_count("seed", seed, 0)  # noqa: S311  keras.utils.set_random_seed governs it
+        if self.seed >= 2**63:
+            raise ValueError(f"seed= must be below 2**63, received {seed}.")
+        if scaler is not None and not isinstance(scaler, Scaler):
+            raise TypeError(f"scaler= must be a Scaler, received {type(scaler).__name__}.")
         self.masks = missing == "mask"
         self.squeeze = squeeze
         self.return_index = return_index
@@ -116,6 +121,8 @@ class Batches:
         if spec.known:
             self.layouts["known"] = place(tuple(spec.known), spec.horizon_step, dtype)
         if weights is not None:
+            if not spec.has_horizon:
+                raise ValueError("weights= weighs target rows, and the spec has none: targets=().")
             row_weights = TimeSeries(_row_weights(series, weights))
             self.layouts["weights"] = lay_out(
                 row_weights, np.arange(1), rows, spec.horizon_step, _dtype("float32"), None
@@ -126,6 +133,16 @@ class Batches:
 
         scaled_late = any(layout.mean is not None for layout in self.layouts.values())
         self.needs_group = return_index or scaled_late or self.static is not None
+
+    @classmethod
+    def of(cls, series: Any, spec: WindowSpec, options: dict[str, Any]) -> "Batches":
+        """Make them from options by name; of one that does not exist, all are told."""
+        try:
+            inspect.signature(cls).bind(series, spec, **options)
+        except TypeError as error:
+            known = list(inspect.signature(cls).parameters)[2:]
+            raise TypeError(f"{error}. The options are: {', '.join(known)}.") from None
+        return cls(series, spec, **options)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -191,7 +208,7 @@ class Batches:
                     "group": group,
                     "input_row": start + (self.base + self.spec.last_input),
                     "target_rows": ops.grid(
-                        start + (self.base + self.spec.first_target),
+                        start + (self.base + self.spec.last_input + self.spec.delay),
                         self.spec.horizon,
                         self.spec.horizon_step,
                     ),
@@ -255,11 +272,14 @@ def _why_none(series: TimeSeries, spec: WindowSpec, missing: str) -> str:
     longest = int(np.diff(series.segments(), axis=1).max())
     if not len(plain):
         gaps = len(series.segments()) - len(series.groups)
+        advice = "Shorten the window"
+        if gaps:
+            advice += ", or make the series with freq='rows', which takes no gap for one"
         where = "segment" if gaps or len(series.groups) > 1 else "series"
         cut = (
             f" ({gaps:,} gaps in time, a row every {format_duration(series.freq)})" if gaps else ""
         )
-        return f"{needs}, and the longest {where} has {longest:,}{cut}. Shorten the window."
+        return f"{needs}, and the longest {where} has {longest:,}{cut}. {advice}."
     if not len(find_windows(series.only_targets(np.array([[0, len(series)]])), spec, missing)):
         runs = series.segments(tuple({*(spec.features or ()), *(spec.targets or ()), *spec.known}))
         best = int(np.diff(runs, axis=1).max()) if len(runs) else 0
@@ -323,7 +343,7 @@ def _static(
             )
     if affine is not None:
         first = (first - affine[0][:, columns]) / affine[1][:, columns]
-    return first.astype(np.float32)
+    return as_stored(first, np.dtype(np.float32), names)
 
 
 def _row_weights(series: TimeSeries, weights: Any) -> np.ndarray:
@@ -331,6 +351,11 @@ def _row_weights(series: TimeSeries, weights: Any) -> np.ndarray:
         if series.time is None:
             raise ValueError("weights= is a function of time, and the series has no times.")
         weights = weights(series.time)
+    elif series.gathered:
+        raise ValueError(
+            "weights=: the series has gathered its rows by group, so the order of the weights "
+            "cannot be told. Sort the rows by group before, or pass a function of the times."
+        )
     row_weights = np.asarray(weights, dtype=np.float32)
     if row_weights.shape != (len(series),):
         raise ValueError(

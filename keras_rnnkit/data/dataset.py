@@ -39,8 +39,8 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
             gives 0 for a missing input and, behind the columns (past, known, static), one more of
             each that is 1 where it was missing (a missing target still drops its window),
             `"error"` refuses them.
-        weights: one weight for each row, or a function from times to them; the weight of a window
-            is the mean weight of its target rows.
+        weights: one weight for each row of `series.values`, or a function from times to them; the
+            weight of a window is the mean weight of its target rows.
         balance: show each group equally often in an epoch of about as many windows: those of a
             smaller group come up several times, of those of a larger group an evenly spread part,
             another one in each epoch.
@@ -60,7 +60,8 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
         alone where the spec has `targets=()`. Inputs: float32 `(batch, length, features)`, or a
         dict of `"past"`, `"known"` `(batch, horizon, known)` and `"static"` `(batch, static)`
         where the spec names known or static columns. Targets: float32
-        `(batch, horizon, targets)`. Weights: float32 `(batch,)`.
+        `(batch, horizon, targets)`. Weights: float32 `(batch, 1)`, which Keras spreads over the
+        horizon.
 
     Raises:
         ValueError: no window exists (the longest segment is named), an unknown column, an option
@@ -79,7 +80,7 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     """
     import tensorflow as tf
 
-    batches = Batches(series, spec, **options)
+    batches = Batches.of(series, spec, options)
     ops = TensorOps(tf)
     with tf.device("CPU:0"):
         arrays = batches.tables()
@@ -184,10 +185,11 @@ class TensorOps:
         return tf.ensure_shape(tf.numpy_function(shuffled, [index, key], tf.int64), index.shape)
 
     def mean(self, values: Any) -> Any:
-        return self.tf.reduce_mean(values, axis=(1, 2))
+        return self.tf.reduce_mean(values, axis=1)
 
     def squeeze(self, values: Any) -> Any:
-        return self.tf.squeeze(values, [axis for axis in (1, 2) if values.shape[axis] == 1])
+        axes = [axis for axis in (1, 2) if values.shape[axis] == 1]
+        return self.tf.squeeze(values, axes) if axes else values
 
     def fill(self, values: Any) -> Any:
         lost = ~self.tf.math.is_finite(values)

@@ -1,6 +1,7 @@
 """Layouts: where the rows of a series lie in memory, so that a window is quick to read."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from keras_rnnkit.data.series import TimeSeries, row_chunks
 
-__all__ = ["Layout", "lay_out", "map_rows"]
+__all__ = ["Layout", "as_stored", "lay_out", "map_rows"]
 
 ALIGNMENT = 64
 
@@ -69,6 +70,8 @@ class Layout:
         if self.columns is not None:
             values = ops.take_columns(values, tables["columns"])
         if self.mean is not None:
+            if self.values.dtype.itemsize < 4:
+                values = ops.cast(values, "float32")
             # In the file's own precision, for the subtraction may cancel.
             values = values - ops.cast_like(ops.take(tables["mean"], group)[:, None], values)
             values = ops.cast(values, "float32") * ops.take(tables["factor"], group)[:, None]
@@ -115,7 +118,8 @@ def lay_out(
             if affine is not None:
                 mean, scale = (of[group, columns] for of in affine)
                 block = (block - mean) / scale
-            _place(values, _stored(block, dtype, series, columns), low + chunk.start)
+            names = [series.names[column] for column in columns]
+            _place(values, as_stored(block, dtype, names), low + chunk.start)
     return Layout(values.reshape(step * phase, len(columns)), step, phase)
 
 
@@ -144,10 +148,14 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return buffer[offset : offset + size].view(dtype).reshape(shape)
 
 
-def _stored(
-    block: np.ndarray, dtype: np.dtype, series: TimeSeries, columns: np.ndarray
-) -> np.ndarray:
-    """The block as it is stored; a finite number that would become infinite is refused."""
+def as_stored(block: np.ndarray, dtype: np.dtype, names: Sequence[str]) -> np.ndarray:
+    """The block as it is stored; a finite number that would become infinite is refused.
+
+    Args:
+        block: `(rows, columns)`.
+        dtype: to store.
+        names: of the columns.
+    """
     with np.errstate(over="ignore"):
         stored: np.ndarray = block.astype(dtype, copy=False)
         if np.isfinite(np.sum(stored, dtype=np.float32)):
@@ -156,7 +164,7 @@ def _stored(
     if lost.size:
         row, column = lost[0]
         raise ValueError(
-            f"column {series.names[columns[column]]!r} holds {block[row, column]:g}, more than "
+            f"column {names[column]!r} holds {block[row, column]:g}, more than "
             f"{dtype} can. Pass scaler=, or dtype= with a wider range."
         )
     return stored
@@ -170,7 +178,7 @@ def _place(values: np.ndarray, block: np.ndarray, row: int) -> None:
         values[(row + offset) % step, (row + offset) // step] = block[offset]
     first = (row + head) // step
     turns = (len(block) - head) // step
-    middle = block[head : head + turns * step].reshape(turns, step, -1)
+    middle = block[head : head + turns * step].reshape(turns, step, block.shape[1])
     values[:, first : first + turns] = middle.transpose(1, 0, 2)
     tail = block[head + turns * step :]
     if len(tail):

@@ -24,8 +24,6 @@ class WindowLoader(keras.utils.PyDataset):
     Args:
         series: a `TimeSeries` (or a part from `split`), array or DataFrame.
         spec: a `WindowSpec`.
-        workers: threads that read ahead, as in `keras.utils.PyDataset`.
-        max_queue_size: batches to read ahead with several workers.
         **options: as in `window_dataset`.
 
     Attributes:
@@ -48,13 +46,12 @@ class WindowLoader(keras.utils.PyDataset):
         self,
         series: Any,
         spec: WindowSpec,
-        *,
-        workers: int = 1,
-        max_queue_size: int = 10,
         **options: Any,
     ) -> None:
-        super().__init__(workers=workers, max_queue_size=max_queue_size)
-        self._batches = Batches(series, spec, **options)
+        # Keras's own read-ahead would hand batches of one epoch to the next, and a batch is made
+        # in a tenth of a millisecond.
+        super().__init__(workers=1)
+        self._batches = Batches.of(series, spec, options)
         self._tables = self._batches.tables()
         self.epoch = 0
 
@@ -116,7 +113,7 @@ class ArrayOps:
         return index_shuffle(index, key, largest)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        return values.mean(axis=(1, 2))
+        return values.mean(axis=1)
 
     def squeeze(self, values: np.ndarray) -> np.ndarray:
         return values.squeeze(tuple(axis for axis in (1, 2) if values.shape[axis] == 1))

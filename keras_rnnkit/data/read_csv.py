@@ -5,6 +5,7 @@ import gzip
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -21,7 +22,8 @@ __all__ = ["read_csv"]
 
 CHUNK_ROWS = 8192
 DELIMITERS = ",;\t|"
-NOT_AVAILABLE = ("", "na", "n/a", "nan", "null", "none", "-", "?", ".")
+NUMBERS = ("unix", "unix_ms", "count")
+NOT_AVAILABLE = ("", "na", "n/a", "#n/a", "nan", "null", "none", "-", "?", ".")
 CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
 
 
@@ -29,7 +31,7 @@ def read_csv(
     path: str | PathLike[str],
     *,
     time: str | Sequence[str] | None = None,
-    group: str | None = None,
+    group: str | Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     time_format: str | None = None,
     missing: Sequence[float] | Mapping[str, Any] = (),
@@ -38,22 +40,26 @@ def read_csv(
     duplicates: str = "error",
     delimiter: str | None = None,
     decimal: str = ".",
+    thousands: str | None = None,
     encoding: str = "utf-8-sig",
 ) -> TimeSeries:
     r"""Read a CSV file with a header line into a `TimeSeries`.
 
-    Empty lines are passed over; an empty cell, `NA`, `NaN`, `null`, `-` or `?` is missing.
+    Empty lines are passed over, and in a file with times lines of empty cells too; an empty cell,
+    `NA`, `#N/A`, `NaN`, `null`, `-` or `?` is missing.
 
     Args:
         path: the file; `.gz`, or a `.zip` with one file in it, is read without unpacking.
         time: name of the column of times, or of several whose texts tell it when they are joined
             by a space: `["Date", "Time"]`, or `["year", "month", "day"]` with
-            `time_format="%Y %m %d"`. Default: the first column whose first value is a date, and
-            where that says no time of day, the first column whose first value does.
-        group: name of the column that tells the series of a panel apart.
+            `time_format="%Y %m %d"`. Default: the first column whose first value is a date (or
+            fits `time_format`), and where that says no time of day, the first column whose first
+            value does.
+        group: name of the column that tells the series of a panel apart, or of several
+            (`["store", "item"]`), whose texts are joined by a space.
         names: columns to read. Default: all but `time` and `group`.
-        time_format: `strptime` format of the times, `"unix"` for seconds since 1970, or `"count"`
-            for whole numbers of steps.
+        time_format: `strptime` format of the times; or, with `time=`, `"unix"` or `"unix_ms"` for
+            seconds or milliseconds since 1970, `"count"` for whole numbers of steps.
         missing: values that stand for a missing one, or a mapping from column to its values.
         freq: step of time between rows; see `TimeSeries`.
         sort: sort the rows by time (inside each group) instead of refusing unsorted ones.
@@ -62,6 +68,8 @@ def read_csv(
         delimiter: between cells. Default: the one of comma, semicolon, tab and bar that the
             header has most often.
         decimal: `"."` or `","`, the decimal mark.
+        thousands: the mark between groups of three digits, such as `","` in `1,234.5`. Default:
+            `"."` where the decimal mark is a comma, else none.
         encoding: of the text.
 
     Returns:
@@ -91,9 +99,18 @@ def read_csv(
         )
     if decimal not in (".", ","):
         raise ValueError(f"decimal= must be '.' or ',', received {decimal!r}.")
+    if thousands is None and decimal == ",":
+        thousands = "."
+    if thousands is not None and (len(thousands) != 1 or thousands == decimal):
+        raise ValueError(
+            f"thousands= must be one character, and not that of decimal=, received {thousands!r}."
+        )
+    if time is None and time_format in NUMBERS:
+        raise ValueError(f"time_format={time_format!r} needs time=, the column that holds it.")
     try:
         with _open(path, encoding) as file:
-            table = _Table(path, file, delimiter, decimal, time, group, names)
+            table = _Table(path, file, delimiter, (decimal, thousands), time, time_format, group)
+            table.choose(names)
             table.read()
     except UnicodeDecodeError as error:
         raise ValueError(
@@ -102,17 +119,16 @@ def read_csv(
         ) from error
     except csv.Error as error:
         raise ValueError(f"{path}: {error}. Is a quote left open?") from error
-    except (gzip.BadGzipFile, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no archive, or a damaged one: {error}.") from error
+    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is no whole archive ({error}). Fetch it again.") from error
     values = np.concatenate(table.values)
     times = None
     if table.time:
-        what = f"column{'s' * (len(table.time) > 1)} {', '.join(map(repr, table.time))}"
-        times = as_times(table.times, time_format=time_format, what=what)
+        times = as_times(table.times, time_format=time_format, what=_called(table.time))
     if "" in table.labels:
         row = table.labels.index("")
-        raise ValueError(f"column {group!r}: row {row} (counted from 0) has no group.")
-    labels = None if group is None else np.array(table.labels)
+        raise ValueError(f"{_called(table.group)}: row {row} (counted from 0) has no group.")
+    labels = np.array(table.labels) if table.group else None
     if times is not None and (sort or duplicates != "error"):
         values, times, labels = _in_order(values, times, labels, sort, duplicates)
     return TimeSeries(
@@ -132,7 +148,8 @@ def _open(path: Path, encoding: str) -> Iterator[IO[str]]:
             members = [
                 name
                 for name in archive.namelist()
-                if not name.endswith("/") and not name.startswith(("__MACOSX/", "."))
+                if not (name.endswith("/") or name.startswith("__MACOSX/"))
+                and not Path(name).name.startswith(".")
             ]
             if len(members) != 1:
                 raise ValueError(
@@ -157,6 +174,14 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _called(names: Sequence[str]) -> str:
+    return f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+
+
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    return [] if names is None else [names] if isinstance(names, str) else list(names)
+
+
 class _Table:
     """The columns of one file, read chunk by chunk."""
 
@@ -165,22 +190,22 @@ class _Table:
         path: Path,
         file: IO[str],
         delimiter: str | None,
-        decimal: str,
+        marks: tuple[str, str | None],
         time: str | Sequence[str] | None,
-        group: str | None,
-        names: Sequence[str] | None,
+        time_format: str | None,
+        group: str | Sequence[str] | None,
     ) -> None:
-        if isinstance(names, str):
-            raise ValueError(f"names= must be a list of column names, received {names!r}.")
         self.path = path
-        self.decimal = decimal
+        self.decimal, self.thousands = marks
+        grouped = rf"[+-]?[1-9]\d{{0,2}}({re.escape(self.thousands or '')}\d{{3}})+"
+        self.grouped = re.compile(rf"{grouped}({re.escape(self.decimal)}\d*)?")
         self.line, header = next(
             ((line, text) for line, text in enumerate(file, 1) if text.strip()), (0, "")
         )
         if not header:
             raise ValueError(f"{path} is empty: expected a header line and rows.")
         if delimiter is None:
-            delimiter = max(DELIMITERS, key=header.count)
+            delimiter = max(DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
         self.header = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
         if all(_is_number(name) for name in self.header if name):
             raise ValueError(
@@ -190,12 +215,18 @@ class _Table:
         self.rows = self._next_rows()
         if not any(self.rows):
             raise ValueError(f"{path} holds a header and no rows.")
-        if time is None:
-            self.time = self._find_time()
-        else:
-            self.time = [time] if isinstance(time, str) else list(time)
-        self.group = group
-        others = [*self.time, *([] if group is None else [group])]
+        self.time = self._find_time(time_format) if time is None else _listed(time)
+        self.group = _listed(group)
+        self.names: list[str] = []
+        self.times: list[str] = []
+        self.labels: list[str] = []
+        self.values: list[np.ndarray] = []
+
+    def choose(self, names: Sequence[str] | None) -> None:
+        """Take these columns as values: by default all that are neither time nor group."""
+        if isinstance(names, str):
+            raise ValueError(f"names= must be a list of column names, received {names!r}.")
+        others = [*self.time, *self.group]
         self.names = [
             name
             for name in (self.header if names is None else names)
@@ -204,27 +235,32 @@ class _Table:
         unknown = [name for name in (*others, *self.names) if name not in self.header]
         if unknown:
             raise ValueError(
-                f"{path} has no column {', '.join(map(repr, unknown))}. "
+                f"{self.path} has no column {', '.join(map(repr, unknown))}. "
                 f"Its columns are: {', '.join(map(repr, self.header))}."
             )
         doubled = [name for name in (*others, *self.names) if self.header.count(name) > 1]
         if doubled:
-            raise ValueError(f"{path} has two columns {doubled[0]!r}: rename one.")
+            raise ValueError(f"{self.path} has two columns {doubled[0]!r}: rename one.")
         if not self.names:
-            raise ValueError(f"{path} has no column of numbers besides {', '.join(others)}.")
-        self.times: list[str] = []
-        self.labels: list[str] = []
-        self.values: list[np.ndarray] = []
+            raise ValueError(f"{self.path} has no column of numbers besides {', '.join(others)}.")
 
     def _next_rows(self) -> list[list[str]]:
         """The next chunk of rows; one of blanks alone is as empty as one of nothing."""
         rows = islice(self.reader, CHUNK_ROWS)
         return [[] if len(row) == 1 and not row[0].strip() else row for row in rows]
 
-    def _find_time(self) -> list[str]:
+    def _find_time(self, time_format: str | None) -> list[str]:
         """The column of times; or that of dates, and that of the times of day."""
         first = next(row for row in self.rows if row)
         cells = [(name, cell.strip()) for name, cell in zip(self.header, first, strict=False)]
+        if time_format is not None:
+            for name, cell in cells:
+                if name and is_time(cell, time_format):
+                    return [name]
+            raise ValueError(
+                f"{self.path}: no column begins with a time of time_format={time_format!r}. Name "
+                f"the column with time=, or several. The first row is {first}."
+            )
         for name, cell in cells:
             if name and not _is_number(cell.replace(self.decimal, ".")) and is_time(cell):
                 clocks = [other for other, text in cells if other and CLOCK.fullmatch(text)]
@@ -234,7 +270,10 @@ class _Table:
     def read(self) -> None:
         """Convert all rows, a chunk at a time."""
         width = len(self.header)
-        numbers = [self.header.index(name) for name in self.names]
+        numbers, times, groups = (
+            [self.header.index(name) for name in names]
+            for names in (self.names, self.time, self.group)
+        )
         while self.rows:
             for offset, row in enumerate(self.rows, 1):
                 if len(row) not in (0, width):
@@ -242,18 +281,23 @@ class _Table:
                         f"{self.path}, line {self.line + offset}: expected {width} cells as in the "
                         f"header, received {len(row)}. Correct the line, or pass delimiter=."
                     )
+            if times:
+                # Spreadsheets end a table with lines of empty cells; a row has at least its time.
+                at = times[0]
+                self.rows = [
+                    row if row and (row[at].strip() or any(map(str.strip, row))) else []
+                    for row in self.rows
+                ]
             columns = list(zip(*filter(None, self.rows), strict=True))
             if columns:
                 block = np.empty((len(columns[0]), len(numbers)))
                 for position, index in enumerate(numbers):
                     block[:, position] = self._numbers(columns[index], index)
                 self.values.append(block)
-                if self.time:
-                    parts = [columns[self.header.index(name)] for name in self.time]
-                    rows = zip(*parts, strict=True)
-                    self.times.extend(" ".join(map(str.strip, row)) for row in rows)
-                if self.group is not None:
-                    self.labels.extend(map(str.strip, columns[self.header.index(self.group)]))
+                for found, texts in ((times, self.times), (groups, self.labels)):
+                    if found:
+                        parts = zip(*(columns[index] for index in found), strict=True)
+                        texts.extend(" ".join(map(str.strip, row)).strip() for row in parts)
             self.line += len(self.rows)
             self.rows = self._next_rows()
 
@@ -265,19 +309,39 @@ class _Table:
                 pass
         numbers = []
         for cell in cells:
-            plain = cell.strip().lower()
-            if self.decimal == ",":
-                plain = plain.replace(".", "").replace(",", ".")
             try:
-                numbers.append(np.nan if plain in NOT_AVAILABLE else float(plain))
+                numbers.append(self._number(cell.strip().lower()))
             except ValueError:
                 offset = next(i for i, row in enumerate(self.rows, 1) if row and row[index] == cell)
                 raise ValueError(
                     f"{self.path}, line {self.line + offset}, column {self.header[index]!r}: "
-                    f"expected a number, received {cell!r}. Correct it, leave the column out with "
-                    "names=, or pass decimal= if the decimal mark is another."
+                    f"expected a number, received {cell!r}. {self._advice(cell, index)}"
                 ) from None
         return numbers
+
+    def _number(self, text: str) -> float:
+        if text in NOT_AVAILABLE:
+            return np.nan
+        if self.thousands and self.grouped.fullmatch(text):
+            text = text.replace(self.thousands, "")
+        if self.decimal == ",":
+            if "." in text:
+                raise ValueError
+            text = text.replace(",", ".")
+        return float(text)
+
+    def _advice(self, cell: str, index: int) -> str:
+        if re.fullmatch(r"[+-]?\d{1,3}([,' ]\d{3})+(\.\d*)?", cell.strip()):
+            return "Pass thousands= with the mark between groups of digits, or decimal=','."
+        if re.fullmatch(r"[+-]?\d+,\d*", cell.strip()):
+            return "Pass decimal=','."
+        name = self.header[index]
+        if not self.time and any(map(str.isdigit, cell)):
+            return (
+                f"If it is a time, pass time={name!r} and time_format= with its strptime format; "
+                "else correct it, or leave the column out with names=."
+            )
+        return "Correct it, or leave the column out with names=."
 
 
 def _in_order(

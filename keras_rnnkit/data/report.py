@@ -187,7 +187,7 @@ def _part(
     lacking = {name: len(series.missing_rows([name])) for name in used}
     batches = bytes_held = 0
     if len(windows):
-        made = Batches(series, spec, batch_size=batch_size, **options)
+        made = Batches.of(series, spec, {"batch_size": batch_size, **options})
         batches, bytes_held = len(made), made.bytes_held
     groups = np.unique(series.group_of(windows.first))
     return PartReport(

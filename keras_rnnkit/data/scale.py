@@ -50,6 +50,7 @@ class Scaler:
         self.names = None if names is None else (names,) if isinstance(names, str) else tuple(names)
         self.by_group = by_group
         self.columns: tuple[str, ...] = ()
+        self._passed: tuple[str, ...] = ()  # columns that stay as they are
         self.groups: tuple[Any, ...] = (None,)
         self.mean = self.scale = np.empty((0, 0))
         self.constant: tuple[str, ...] = ()
@@ -104,6 +105,7 @@ class Scaler:
         peak = np.maximum(np.abs(low), np.abs(high))
         flat = (low >= high) | (deviation <= peak * np.finfo(series.values.dtype).eps)
         self.columns = names
+        self._passed = tuple(name for name in series.names if name not in names)
         self.groups = labels
         self.mean = np.where(count > 0, mean, np.nan)
         self.scale = np.where(flat, 1.0, deviation)
@@ -162,11 +164,18 @@ class Scaler:
             An array of the same shape, floating.
 
         Raises:
-            ValueError: the last axis does not fit the names, or groups are needed and not given.
+            ValueError: the last axis does not fit the names, a name that the fitted series does
+                not have, or groups are needed and not given.
         """
         self._check_fitted()
         values = np.asarray(values)
         names = [names] if isinstance(names, str) else list(names)
+        unknown = [name for name in names if name not in (*self.columns, *self._passed)]
+        if unknown:
+            raise ValueError(
+                f"names= holds {unknown}; the scaler was fitted on a series with "
+                f"{[*self.columns, *self._passed]}."
+            )
         if len(names) > 1 and (values.ndim == 0 or values.shape[-1] != len(names)):
             raise ValueError(
                 f"values= must have a last axis of {len(names)} for names={names}, "
@@ -180,10 +189,12 @@ class Scaler:
                 scale[:, position] = self.scale[:, self.columns.index(name)]
         if not self.by_group:
             return (values * scale[0] + mean[0]).reshape(values.shape)
-        if groups is None or values.ndim == 0 or len(groups) != len(values):
+        least = 1 + (len(names) > 1)
+        if groups is None or values.ndim < least or len(groups) != len(values):
             raise ValueError(
                 "groups= must hold the group of each entry of the first axis "
-                f"({values.shape[:1]}), since the scaler was fitted by group."
+                f"of values, since the scaler was fitted by group; values have shape "
+                f"{values.shape}, names {names}."
             )
         at = self._group_positions(groups)
         shape = (len(values),) + (1,) * (values.ndim - 2) + ((-1,) if values.ndim > 1 else ())
@@ -241,6 +252,7 @@ class Scaler:
             "names": None if self.names is None else list(self.names),
             "by_group": self.by_group,
             "columns": list(self.columns),
+            "passed": list(self._passed),
             "groups": list(self.groups),
             "mean": [[None if np.isnan(x) else x for x in row] for row in self.mean.tolist()],
             "scale": self.scale.tolist(),
@@ -267,6 +279,7 @@ class Scaler:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             scaler = cls(names=content["names"], by_group=content["by_group"])
             scaler.columns = tuple(content["columns"])
+            scaler._passed = tuple(content["passed"])
             scaler.groups = tuple(content["groups"])
             scaler.mean = np.array(content["mean"], dtype=np.float64)
             scaler.scale = np.array(content["scale"], dtype=np.float64)

@@ -45,10 +45,11 @@ class TimeSeries:
         time: `(rows,)` times (`datetime64`, `datetime`, text) or whole numbers, increasing inside
             a group; from a DataFrame, the name of its column (by default its only column of
             dates, or its pandas `DatetimeIndex`). None: rows follow each other without a gap.
-        group: `(rows,)` labels, or a DataFrame's column. Rows of one group need not lie together;
-            they are gathered (stably), groups in order of first appearance.
-        missing: values that stand for a missing one, such as `(-9999,)`, or a mapping from
-            column name to its value or values. They become NaN (in a copy).
+        group: `(rows,)` labels, or a DataFrame's column, or several columns. Rows of one group need
+            not lie together; they are gathered (stably), groups in order of first appearance.
+        missing: value or values that stand for a missing one, such as `[-9999]`, or a mapping
+            from column name to them. They become NaN (in a copy), as masked entries of a NumPy
+            masked array do.
         freq: step of time between rows: `"10min"`, `"1h"`, a timedelta, an integer for integer
             times; or `"rows"`: every row follows the one before, whatever their times. Default:
             the commonest step.
@@ -63,6 +64,7 @@ class TimeSeries:
         bounds: `(len(groups) + 1,)` first row of each group, and the number of rows.
         target_rows: `(parts, 2)` `[start, stop)` rows that may be targets: all of them, until
             `split` narrows them.
+        gathered: whether the rows stand in another order than they came in.
 
     Raises:
         ValueError: no rows, a column that holds no number at all, times unsorted or twice,
@@ -89,7 +91,7 @@ class TimeSeries:
         names: Sequence[str] | None = None,
         time: Any = None,
         group: Any = None,
-        missing: Sequence[float] | Mapping[str, Any] = (),
+        missing: float | Sequence[float] | Mapping[str, Any] = (),
         freq: Any = None,
         time_format: str | None = None,
     ) -> None:
@@ -108,8 +110,7 @@ class TimeSeries:
         if order is not None:
             values = values[order]
             time = None if time is None else time[order]
-        if missing:
-            values = _without_sentinels(values, names, missing)
+        values = _without_sentinels(values, names, missing)
         if freq is not None and freq != "rows":
             freq = parse_step(freq)
             if time is None:
@@ -134,6 +135,7 @@ class TimeSeries:
         self.groups: tuple[Any, ...] = groups
         self.bounds: np.ndarray = bounds
         self.target_rows = np.array([[0, rows]], dtype=np.int64)
+        self.gathered = order is not None
         self._breaks = breaks
         self._refuse_empty_columns()
 
@@ -163,6 +165,11 @@ class TimeSeries:
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One column by name, `(rows,)`."""
+        if not isinstance(name, str):
+            raise TypeError(
+                f"a series is indexed by the name of a column, received {name!r}. For rows, index "
+                "its values and time, or narrow its targets with split or only_targets."
+            )
         return self.values[:, self.columns([name])[0]]
 
     def group_of(self, rows: np.ndarray) -> np.ndarray:
@@ -225,6 +232,10 @@ class TimeSeries:
 
     def with_values(self, values: np.ndarray) -> "TimeSeries":
         """Other values `(rows, columns)` under the same names, times and targets."""
+        if values.shape != self.values.shape:
+            raise ValueError(
+                f"values= must have the shape {self.values.shape}, received {values.shape}."
+            )
         view = copy.copy(self)
         view.values = values
         return view
@@ -278,7 +289,10 @@ def check_file(values: np.ndarray) -> None:
     while isinstance(base.base, np.memmap):
         base = base.base
     needed = base.offset + base.nbytes
-    size = Path(values.filename).stat().st_size
+    try:
+        size = Path(values.filename).stat().st_size
+    except FileNotFoundError:
+        return  # what is mapped stays, without its name
     if size < needed:
         raise ValueError(
             f"{values.filename} has been cut to {size:,} bytes since it was mapped, "
@@ -297,14 +311,26 @@ def _columns(
     if not isinstance(values, (np.ndarray, Sequence)) and not hasattr(
         values, "__array_interface__"
     ):
-        return _frame_columns(values, names, time, group)
+        import narwhals.stable.v2 as nw
+
+        table = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
+        if isinstance(table, (nw.DataFrame, nw.Series)) or not hasattr(values, "__array__"):
+            return _frame_columns(values, names, time, group)
+        values = np.asarray(values)  # a tensor
+    for what, column in (("time", time), ("group", group)):
+        if np.ma.is_masked(column):
+            raise ValueError(f"{what}= has masked entries: drop their rows, or fill them.")
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.where(np.ma.getmaskarray(values), np.nan, _floating(values.data))
+    elif not isinstance(values, np.memmap):
+        values = np.asarray(values)
     for what, column in (("time", time), ("group", group)):
         if isinstance(column, str):
             raise ValueError(
                 f"{what}={column!r} names a column, and only a DataFrame has named columns: "
                 f"pass the {what} of each row."
             )
-    values = _floating(values if isinstance(values, np.ndarray) else np.asarray(values))
+    values = _floating(values)
     if values.ndim == 1:
         values = values[:, np.newaxis]
     if values.ndim != 2 or not values.shape[1]:
@@ -346,7 +372,8 @@ def _floating(values: np.ndarray) -> np.ndarray:
             f"values= must hold numbers, received dtype {values.dtype}. "
             "Convert text to numbers first, or read the file with read_csv."
         )
-    return values.astype(np.result_type(values.dtype, np.float32))
+    # What was a map of whole numbers is none any more.
+    return np.asarray(values.astype(np.result_type(values.dtype, np.float32)))
 
 
 def _frame_columns(
@@ -363,15 +390,24 @@ def _frame_columns(
         ) from error
     if isinstance(table, nw.Series):
         table = table.rename(str(table.name or "value")).to_frame()
-    dates = [
-        name for name, kind in table.schema.items() if isinstance(kind, (nw.Datetime, nw.Date))
-    ]
+    named = isinstance(group, (list, tuple)) and set(map(str, group)) <= set(table.columns)
+    if named and len(group) not in (0, len(table)):
+        several = [table.get_column(name).to_list() for name in group]
+        table = table.drop(list(group))
+        group = np.array([" ".join(map(str, labels)) for labels in zip(*several, strict=True)])
+    index = nw.maybe_get_index(table)
+    if index is not None and time is None and getattr(index.dtype, "kind", "") == "M":
+        time = index.to_numpy()
+    elif index is not None and (time is None or group is None):
+        _refuse_lost_index(index)
     if time is None:
-        index = nw.maybe_get_index(table)
-        if index is not None and getattr(index, "dtype", np.dtype(int)).kind == "M":
-            time = index.to_numpy()
-        elif len(dates) == 1:
-            time = dates[0]
+        dates = [
+            name
+            for name, kind in table.schema.items()
+            if isinstance(kind, (nw.Datetime, nw.Date))
+            and not (isinstance(group, str) and name == group)
+        ]
+        time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}
     unknown = sorted((taken | set(names or ())) - set(table.columns))
     if unknown:
@@ -400,6 +436,16 @@ def _frame_columns(
     return values, _distinct(names), time, group
 
 
+def _refuse_lost_index(index: Any) -> None:
+    """Refuse a pandas index that tells rows apart and would be dropped without a word."""
+    if getattr(index, "nlevels", 1) > 1 or index.dtype.kind not in "iub":
+        raise ValueError(
+            f"the DataFrame's index ({type(index).__name__} {list(index.names)}) is no column and "
+            "would be lost: call reset_index(), and name time= and group= where it holds them "
+            "(or reset_index(drop=True))."
+        )
+
+
 def _no_nulls(column: Any) -> np.ndarray:
     values: np.ndarray = column.to_numpy()
     if values.dtype.kind == "O":
@@ -418,15 +464,23 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
     labels = np.asarray(group)
     if labels.ndim != 1:
         raise ValueError(f"group= must have one axis (rows,), received shape {labels.shape}.")
-    if labels.dtype.kind in "fO":
+    if labels.dtype.kind in "fOmM":
         # What differs from itself is NaN or NaT; pandas's NA answers neither way.
         lost = [
-            label is None or str(label) == "<NA>" or label != label for label in labels.tolist()
+            label is None or str(label) in ("<NA>", "NaT") or label != label
+            for label in (labels.tolist() if labels.dtype.kind in "fO" else labels)
         ]
         if any(lost):
             raise ValueError(f"group=: row {lost.index(True)} has no group.")
-    if labels.dtype.kind == "O":
-        labels = np.array([str(label) for label in labels.tolist()])
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels)
+    elif labels.dtype.kind in "OmM":
+        # Text can be written to a file beside the model.
+        texts = {label: str(label) for label in labels.tolist()}
+        if len(set(texts.values())) < len(texts):
+            twice = sorted(text for text in texts.values() if [*texts.values()].count(text) > 1)
+            raise ValueError(f"group= has different labels that read alike: {twice[0]!r}.")
+        labels = np.array([str(label) for label in labels])
     distinct, first, codes = np.unique(labels, return_index=True, return_inverse=True)
     rank = np.empty(len(distinct), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(distinct))
@@ -440,10 +494,13 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
 
 
 def _without_sentinels(
-    values: np.ndarray, names: tuple[str, ...], missing: Sequence[float] | Mapping[str, Any]
+    values: np.ndarray, names: tuple[str, ...], missing: float | Sequence[float] | Mapping[str, Any]
 ) -> np.ndarray:
     if not isinstance(missing, Mapping):
         missing = dict.fromkeys(names, missing)
+    missing = {name: _numbers(sentinels) for name, sentinels in missing.items()}
+    if not any(sentinels.size for sentinels in missing.values()):
+        return values
     unknown = [name for name in missing if name not in names]
     if unknown:
         raise ValueError(
@@ -452,16 +509,28 @@ def _without_sentinels(
     values = np.array(values)
     for name, sentinels in missing.items():
         column = values[:, names.index(name)]
-        column[np.isin(column, np.asarray(sentinels, dtype=values.dtype))] = np.nan
+        column[np.isin(column, sentinels.astype(values.dtype))] = np.nan
     return values
+
+
+def _numbers(sentinels: Any) -> np.ndarray:
+    if isinstance(sentinels, (set, frozenset)):
+        sentinels = list(sentinels)
+    numbers = np.atleast_1d(np.asarray(sentinels))
+    if numbers.size and numbers.dtype.kind not in "iuf":
+        raise ValueError(
+            f"missing= must be numbers that stand for a missing value, received {sentinels!r}. "
+            "(read_csv takes NA, NaN, null, - and ? for missing as they are.)"
+        )
+    return numbers
 
 
 def _check_sorted(time: np.ndarray, inside: np.ndarray) -> None:
     step = np.diff(time)
     zero = np.zeros((), dtype=step.dtype)
-    for wrong, what, advice in (
-        (step < zero, "lies before the row above it", "Sort the rows by time"),
-        (step == zero, "has the time of the row above it", "Keep one row of each time"),
+    for wrong, what in (
+        (step < zero, "lies before the row above it"),
+        (step == zero, "has the time of the row above it"),
     ):
         rows = np.flatnonzero(wrong & inside) + 1
         if rows.size:
@@ -469,8 +538,9 @@ def _check_sorted(time: np.ndarray, inside: np.ndarray) -> None:
             raise ValueError(
                 f"time= must increase: row {row} ({_moment(time[row])}) {what} "
                 f"({_moment(time[row - 1])}), as {len(rows)} row{'s do' * (len(rows) > 1)}"
-                f"{' does' * (len(rows) == 1)}. {advice} (read_csv does both with "
-                "sort=True, duplicates='first'), or name the group= that tells series apart."
+                f"{' does' * (len(rows) == 1)}. Where the rows are of several series, name the "
+                "group= that tells them apart. Else sort them by time, and keep one of each time "
+                "(read_csv does both with sort=True, duplicates='first')."
             )
 
 

@@ -80,8 +80,8 @@ class WindowSpec:
         if self.features is not None and not self.features:
             raise ValueError("features= is empty: expected at least one column, or None for all.")
         for role, others in (
-            ("known", self.features or ()),
-            ("static", (*(self.features or ()), *self.known)),
+            ("known", (*(self.features or ()), *(self.targets or ()))),
+            ("static", (*(self.features or ()), *(self.targets or ()), *self.known)),
         ):
             twice = sorted(set(getattr(self, role)) & set(others))
             if twice:
@@ -129,7 +129,7 @@ class WindowSpec:
 
     def target_rows(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
         """Target rows of the windows that start at these rows, `(windows, horizon)` int64."""
-        offsets = self.first_target + np.arange(self.horizon) * self.horizon_step
+        offsets = self.last_input + self.delay + np.arange(self.horizon) * self.horizon_step
         return np.asarray(starts, np.int64)[..., np.newaxis] + offsets
 
     def roles(self, names: Sequence[str]) -> "WindowSpec":

@@ -1,6 +1,6 @@
 """split: training, validation and test rows in time order, told apart by their targets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,6 +123,9 @@ def rolling_splits(
     series = as_series(series)
     if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)) or folds < 1:
         raise ValueError(f"folds= must be a whole number of at least 1, received {folds!r}.")
+    for name, share in (("val", val), *([] if train is None else [("train", train)])):
+        if isinstance(share, bool) or not isinstance(share, (int, float, np.number)):
+            raise ValueError(f"{name}= must be a share such as 0.1, received {share!r}.")
     least = folds * val + (train or 0.0)
     if (
         not 0 < val < 1
@@ -140,6 +143,12 @@ def rolling_splits(
         before, ahead = (
             series.only_targets(intersect(rows, series.target_rows)) for rows in parts[:2]
         )
+        for name, part in (("train", before), ("val", ahead)):
+            if not part.target_rows.size:
+                raise ValueError(
+                    f"fold {fold} of {folds}: no row is left for {name} of {len(series):,} rows, "
+                    f"with val={val}, train={train}, embargo={embargo}."
+                )
         made = Split(before, ahead, None)
         check_split(made)
         yield made
@@ -198,7 +207,8 @@ def _refuse_reversed(part: TimeSeries, name: str, other: TimeSeries, other_name:
     ends = part.target_rows[:, 1] - 1
     following = np.searchsorted(other.target_rows[:, 0], ends)
     groups = part.group_of(ends)
-    for row, before, group in zip(ends, following, groups, strict=True):
+    # The last such row says most.
+    for row, before, group in zip(ends[::-1], following[::-1], groups[::-1], strict=True):
         if before and part.group_of(other.target_rows[before - 1, 0]) == group:
             label = part.groups[group]
             raise ValueError(
@@ -209,7 +219,7 @@ def _refuse_reversed(part: TimeSeries, name: str, other: TimeSeries, other_name:
 
 
 def _kind(name: str, part: Any) -> str:
-    if isinstance(part, (list, tuple, set, frozenset, np.ndarray)):
+    if isinstance(part, Iterable) and not isinstance(part, (str, bytes)):
         return "groups"
     if isinstance(part, (float, np.floating)):
         if not 0 < part < 1:
@@ -325,6 +335,6 @@ def _by_group(series: TimeSeries, train: Any, val: Any, test: Any) -> list[np.nd
         named[2] = [label for label in series.groups if label not in taken]
     parts = []
     for labels in named:
-        index = np.array(sorted(position[label] for label in labels), dtype=np.int64)  # type: ignore[union-attr]
+        index = np.array(sorted({position[label] for label in labels}), dtype=np.int64)  # type: ignore[union-attr]
         parts.append(np.stack([series.bounds[index], series.bounds[index + 1]], axis=1))
     return parts

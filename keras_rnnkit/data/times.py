@@ -89,15 +89,17 @@ def _from_iso(values: list[str], text: list[str]) -> np.ndarray:
 
 
 def _from_text(text: list[str], time_format: str | None) -> np.ndarray:
-    if time_format == "unix":
+    if time_format in ("unix", "unix_ms"):
         seconds = np.empty(len(text))
         for row, value in enumerate(text):
             try:
                 seconds[row] = float(value)
             except ValueError:
                 raise ValueError(row, value) from None
-        # What int64 cannot hold as microseconds, NaN among it, is no time.
-        wrong = ~(np.abs(seconds) < 9e12)
+        if time_format == "unix_ms":
+            seconds /= 1000
+        # Seconds of the year 5138 are milliseconds of 1973; NaN is no time either.
+        wrong = ~(np.abs(seconds) < 1e11)
         if wrong.any():
             raise ValueError(int(wrong.argmax()), text[wrong.argmax()])
         return (seconds * 1e6).round().astype(np.int64).view("datetime64[us]")
@@ -158,9 +160,9 @@ def as_times(time: Any, *, time_format: str | None = None, what: str = "time") -
 
     Args:
         time: `datetime64`, integers (kept as they are: a counter), `datetime` objects, or text.
-        time_format: `strptime` format of text, `"unix"` for seconds since 1970, or `"count"` for
-            whole numbers. By default ISO 8601 and the common dotted and slashed dates are
-            recognised.
+        time_format: `strptime` format of text, `"unix"` or `"unix_ms"` for seconds or
+            milliseconds since 1970, or `"count"` for whole numbers. By default ISO 8601 and the
+            common dotted and slashed dates are recognised.
         what: what to call the times in an error.
 
     Raises:
@@ -186,6 +188,8 @@ def as_times(time: Any, *, time_format: str | None = None, what: str = "time") -
                 raise ValueError(f"{what}: {error}") from error
             row, value = error.args
             wanted = f"format {time_format!r}" if time_format else "a date and time"
+            if time_format == "unix":
+                wanted = "seconds since 1970 (of milliseconds: time_format='unix_ms')"
             if time_format is None and value.lstrip("+-").isdigit():
                 wanted += " (or time_format='count' for whole numbers, 'unix' for seconds)"
             raise ValueError(
@@ -206,13 +210,13 @@ def as_times(time: Any, *, time_format: str | None = None, what: str = "time") -
     return times
 
 
-def is_time(text: str) -> bool:
-    """Whether the text is a date or time in one of the formats that `as_times` recognises."""
-    if ISO.fullmatch(text) or ISO_WITH_ZONE.fullmatch(text):
+def is_time(text: str, time_format: str | None = None) -> bool:
+    """Whether the text is a time of a `strptime` format, or of one that `as_times` recognises."""
+    if time_format is None and (ISO.fullmatch(text) or ISO_WITH_ZONE.fullmatch(text)):
         return True
-    for time_format in GUESSES:
+    for guess in GUESSES if time_format is None else (time_format,):
         try:
-            _from_format([text], time_format)
+            _from_format([text], guess)
         except ValueError:
             continue
         return True
@@ -224,7 +228,8 @@ def parse_step(step: Any) -> np.timedelta64 | int:
     if isinstance(step, str):
         match = re.fullmatch(r"\s*(\d*)\s*([A-Za-z]+)\s*", step)
         unit = UNITS.get(match[2].lower() if match else "")
-        if match is None or unit is None or int(match[1] or 1) == 0:
+        # "MS" is pandas's start of a month, not a millisecond.
+        if match is None or unit is None or int(match[1] or 1) == 0 or match[2] == "MS":
             raise ValueError(
                 "freq= must be a positive number and a unit "
                 f"({', '.join(UNITS)}), such as '10min', received {step!r}."
@@ -279,10 +284,11 @@ def infer_step(times: np.ndarray, inside: np.ndarray) -> np.timedelta64 | int | 
         common = values[counts.argmax()]
         if times.dtype.kind == "M" and common >= np.timedelta64(28, "D"):
             # Months are 28 to 31 days long: the calendar then explains more steps than any length.
-            for unit in "MY":
-                step = np.timedelta64(1, unit)  # type: ignore[call-overload]
-                if steps_between(times, step)[inside].sum() > counts.max():
-                    return step
+            months, alike = np.unique(np.diff(_calendar(times, "M"))[inside], return_counts=True)
+            number = int(months[alike.argmax()])
+            if number > 0 and alike.max() > counts.max():
+                years, rest = divmod(number, 12)
+                return np.timedelta64(number, "M") if rest else np.timedelta64(years, "Y")
     return common if times.dtype.kind == "M" else int(common)
 
 

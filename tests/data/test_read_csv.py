@@ -343,5 +343,78 @@ def test_hidden_files_of_a_zip_are_passed_over(tmp_path):
         archive.writestr("__MACOSX/._rows.csv", "junk")
     assert len(rk.read_csv(path)) == 1
     path.write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="no archive, or a damaged one"):
+    with pytest.raises(ValueError, match="is no whole archive"):
         rk.read_csv(path)
+
+
+def test_a_dot_is_no_thousands_mark_by_chance(write):
+    def read(cell):
+        return rk.read_csv(write(f"a;b\n{cell};1\n"), decimal=",").values[0, 0]
+
+    for cell, number in (("1.234,5", 1234.5), ("-1.234.567", -1234567), ("0,5", 0.5), ("7", 7)):
+        assert read(cell) == number
+    for cell in ("0.5", "11.9", "1.5e-3", "1.2.3,5", "1.23,5", "0.893"):
+        with pytest.raises(ValueError, match=rf"line 2, column 'a': expected a number.*'{cell}'"):
+            read(cell)
+
+
+def test_thousands(write):
+    path = write('t;a\n2024-01-01;"6,996,706"\n2024-01-02;1,234.5\n2024-01-03;7\n')
+    with pytest.raises(ValueError, match=r"received '6,996,706'. Pass thousands="):
+        rk.read_csv(path)
+    assert rk.read_csv(path, thousands=",").values.ravel().tolist() == [6996706, 1234.5, 7]
+    with pytest.raises(ValueError, match=r"received '1,5'. Pass decimal=','"):
+        rk.read_csv(write("a;b\n1,5;2\n"))
+    for mark in (",,", ".", ""):
+        with pytest.raises(ValueError, match="thousands= must be one character"):
+            rk.read_csv(path, thousands=mark)
+
+
+def test_lines_of_empty_cells(write):
+    timed = write("t;a;\n2024-01-01;1;\n;;\n2024-01-02;2;\n;;\n ; ;\n")
+    assert rk.read_csv(timed).values.ravel().tolist() == [1, 2]
+    # Where rows have no time, one of empty cells is a row without values.
+    assert len(rk.read_csv(write("a;b\n1;1\n;\n2;2\n"))) == 3
+    with pytest.raises(ValueError, match=r"column 't': .* received '' in row 1"):
+        rk.read_csv(write("t;a\n2024-01-01;1\n;5\n"))
+
+
+def test_a_time_format_finds_its_column(write):
+    path = write("x,DATE\n1,20200101\n2,20200102\n")
+    series = rk.read_csv(path, time_format="%Y%m%d")
+    assert series.names == ("x",)
+    assert series.time[1] == np.datetime64("2020-01-02")
+    named = write('Date,y\n"Jan 2, 2020",1\n"Jan 3, 2020",2\n')
+    with pytest.raises(ValueError, match=r"If it is a time, pass time='Date' and time_format="):
+        rk.read_csv(named)
+    assert rk.read_csv(named, time_format="%b %d, %Y").time[1] == np.datetime64("2020-01-03")
+    with pytest.raises(ValueError, match=r"no column begins with a time of time_format='%d.%m'"):
+        rk.read_csv(path, time_format="%d.%m")
+    for numbers in ("unix", "unix_ms", "count"):
+        with pytest.raises(ValueError, match=f"time_format='{numbers}' needs time="):
+            rk.read_csv(path, time_format=numbers)
+    milliseconds = write("t,x\n1580000000000,1\n1580000060000,2\n")
+    series = rk.read_csv(milliseconds, time="t", time_format="unix_ms")
+    assert series.time[1] == np.datetime64("2020-01-26T00:54:20")
+
+
+def test_a_group_told_by_several_columns(write):
+    path = write("store,item,t,x\n1,a,2024-01-01,1\n1,b,2024-01-01,2\n1,a,2024-01-02,3\n")
+    series = rk.read_csv(path, group=["store", "item"])
+    assert series.groups == ("1 a", "1 b")
+    assert series.names == ("x",)
+    with pytest.raises(ValueError, match=r"Where the rows are of several series, name the group="):
+        rk.read_csv(path, names=["x"])
+
+
+def test_archives_and_headers_in_the_wild(tmp_path, write):
+    path = tmp_path / "rows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("d/rows.csv", "t,x\n2024-01-01,1\n")
+        archive.writestr("d/.DS_Store", "junk")
+    assert len(rk.read_csv(path)) == 1
+    whole = gzip.compress(b"t,x\n2024-01-01,1\n" * 1000)
+    with pytest.raises(ValueError, match="is no whole archive"):
+        rk.read_csv(write(whole[:-20], "rows.csv.gz"))
+    quoted = write('time;"T, 2 m, mean";"p, sea, level"\n2024-01-01;1;2\n')
+    assert rk.read_csv(quoted).names == ("T, 2 m, mean", "p, sea, level")

@@ -318,5 +318,27 @@ def test_wrong_use_is_refused(tmp_path):
         scaler.inverse_transform(np.ones((4, 3)), ["x", "y"])
     by_group = rk.Scaler(by_group=True).fit(series)
     for groups in (None, ["a"]):
-        with pytest.raises(ValueError, match=r"groups= must hold the group of each entry .*\(4,\)"):
+        with pytest.raises(
+            ValueError, match=r"groups= must hold the group of each entry .*\(4, 2\)"
+        ):
             by_group.inverse_transform(np.ones((4, 2)), "x", groups=groups)
+
+
+def test_a_name_that_the_series_does_not_have_is_refused(tmp_path):
+    series = rk.TimeSeries(np.random.default_rng(0).random((50, 2)), names=["T (degC)", "p"])
+    scaler = rk.Scaler(names=["T (degC)"]).fit(series)
+    scaler.save(tmp_path / "scaler.json")
+    for each in (scaler, rk.Scaler.load(tmp_path / "scaler.json")):
+        assert each.inverse_transform(np.zeros(3), "p").tolist() == [0, 0, 0]
+        with pytest.raises(ValueError, match=r"names= holds \['T'\]; the scaler was fitted on"):
+            each.inverse_transform(np.zeros(3), "T")
+    by_group = rk.Scaler(by_group=True).fit(series)
+    with pytest.raises(ValueError, match=r"values have shape \(2,\), names"):
+        by_group.inverse_transform(np.zeros(2), ["T (degC)", "p"], groups=[None, None])
+
+
+def test_groups_that_are_dates_are_saved(tmp_path):
+    days = np.repeat(np.array(["2024-01-01", "2024-01-02"], "M8[D]"), 5)
+    scaler = rk.Scaler(by_group=True).fit(rk.TimeSeries(np.arange(10.0), group=days))
+    scaler.save(tmp_path / "scaler.json")
+    assert rk.Scaler.load(tmp_path / "scaler.json").groups == ("2024-01-01", "2024-01-02")

@@ -382,11 +382,11 @@ DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
         (
             {"values": [1, 2, 3], "time": [1, 3, 2]},
             r"time= must increase: row 2 \(2\) lies before the row above it \(3\), as 1 row does. "
-            r"Sort the rows by time \(read_csv does both with sort=True",
+            r"Where the rows are of several series, name the group=",
         ),
         (
             {"values": [1, 2, 3], "time": [DAYS[0], DAYS[0], DAYS[0]]},
-            r"row 1 \(2024-01-01 00:00:00\) has the time of the row above it .* as 2 rows do. Keep",
+            r"row 1 \(2024-01-01 00:00:00\) has the time of the row above it .* 2 rows do. Where",
         ),
         (
             {"values": [1, 2, 3, 4], "time": [5, 6, 1, 1], "group": list("aabb")},
@@ -446,3 +446,96 @@ def test_a_npy_file_is_mapped_by_its_path(tmp_path):
     path.write_bytes(path.read_bytes()[:140])
     with pytest.raises(ValueError, match=r"is no whole \.npy file"):
         rk.TimeSeries(path)
+
+
+def test_masked_entries_are_missing():
+    masked = np.ma.masked_equal(np.array([1.0, 2, -9999, 4]), -9999)
+    assert rk.TimeSeries(masked).segments(None).tolist() == [[0, 2], [3, 4]]
+    whole = np.ma.masked_equal(np.arange(6), 3)
+    assert rk.TimeSeries(whole).missing_rows().tolist() == [3]
+    assert rk.TimeSeries(np.ma.array([1.0, 2.0])).values.tolist() == [[1], [2]]
+    for name in ("time", "group"):
+        with pytest.raises(ValueError, match=rf"{name}= has masked entries"):
+            rk.TimeSeries(np.arange(6.0), **{name: whole})
+
+
+def test_an_index_is_not_lost_without_a_word():
+    days = pd.date_range("2024-01-01", periods=3)
+    for index in (
+        pd.MultiIndex.from_product([["a"], days]),
+        pd.PeriodIndex(days, freq="D"),
+        pd.Index(["2024-01-01", "2024-01-02", "2024-01-05"]),
+    ):
+        frame = pd.DataFrame({"y": [1.0, 2, 3]}, index=index)
+        with pytest.raises(ValueError, match=r"index \(.*would be lost: call reset_index"):
+            rk.TimeSeries(frame)
+        assert len(rk.TimeSeries(frame, time=[1, 2, 3], group=list("aab"))) == 3
+    filtered = pd.DataFrame({"y": [1.0, 2, 3]}).iloc[1:]
+    assert len(rk.TimeSeries(filtered)) == 2
+
+
+@pytest.mark.parametrize("frames", [pd.DataFrame, pl.DataFrame])
+def test_a_group_may_be_told_by_several_columns(frames):
+    frame = frames({"store": [1, 1, 2, 2], "item": list("abab"), "y": [1.0, 2, 3, 4]})
+    series = rk.TimeSeries(frame, group=["store", "item"])
+    assert series.groups == ("1 a", "1 b", "2 a", "2 b")
+    assert series.names == ("y",)
+
+
+@pytest.mark.parametrize("sentinels", [0, [0], {0.0}, np.array([0, -1])])
+def test_what_stands_for_missing_comes_in_any_form(sentinels):
+    values = [1.0, 0, 2, 0]
+    for missing in (sentinels, {"0": sentinels}):
+        assert rk.TimeSeries(values, missing=missing).missing_rows().tolist() == [1, 3]
+    with pytest.raises(ValueError, match=r"missing= must be numbers .* received \['NA'\]"):
+        rk.TimeSeries(values, missing=["NA"])
+
+
+def test_labels_are_text_or_numbers():
+    days = np.array(["2024-01-01", "2024-01-02"], "M8[D]")
+    assert rk.TimeSeries([1.0, 2], group=days).groups == ("2024-01-01", "2024-01-02")
+    assert rk.TimeSeries([1.0, 2], group=np.array([b"a", b"b"])).groups == ("a", "b")
+    with pytest.raises(ValueError, match="group=: row 1 has no group"):
+        rk.TimeSeries([1.0, 2], group=np.array(["2024-01-01", "NaT"], "M8[D]"))
+    with pytest.raises(ValueError, match="different labels that read alike: '1'"):
+        rk.TimeSeries([1.0, 2], group=np.array([1, "1"], dtype=object))
+    frame = pd.DataFrame({"day": days.astype("M8[ns]"), "y": [1.0, 2]})
+    assert rk.TimeSeries(frame, group="day").time is None
+
+
+def test_quarters_and_half_years_follow_each_other():
+    for freq, step in (
+        ("QS", "3 months"),
+        ("2QS", "6 months"),
+        ("YS", "1 year"),
+        ("MS", "1 month"),
+    ):
+        time = pd.date_range("2000", periods=30, freq=freq)
+        series = rk.TimeSeries(np.arange(30.0), time=time)
+        assert len(series.segments()) == 1
+        assert f"a row every {step}, 0 gaps" in repr(series)
+    with pytest.raises(ValueError, match=r"freq= must be .* received 'MS'"):
+        rk.TimeSeries(np.arange(30.0), time=time, freq="MS")
+
+
+def test_what_turns_into_an_array_is_taken():
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            return np.arange(6.0).reshape(3, 2)
+
+    assert rk.TimeSeries(Tensor()).values.shape == (3, 2)
+
+
+def test_a_file_of_whole_numbers_is_read(tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(6))
+    values = rk.TimeSeries(tmp_path / "rows.npy").values
+    assert not isinstance(values, np.memmap)
+    assert values.ravel().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_series_is_indexed_by_columns():
+    series = rk.TimeSeries(np.arange(6.0))
+    with pytest.raises(TypeError, match=r"indexed by the name of a column, received slice"):
+        series[:5]
+    with pytest.raises(ValueError, match=r"must have the shape \(6, 1\), received \(6,\)"):
+        series.with_values(np.arange(6.0))

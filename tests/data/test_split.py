@@ -1,6 +1,7 @@
 """split, rolling_splits and check_split: target rows are disjoint, and a leak is named."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
@@ -155,3 +156,27 @@ def test_an_unknown_group_is_named():
         ValueError, match=r"val= names 'z', which is no group of the series: 'a', 'b'"
     ):
         rk.split(panel, train=["a"], val=["z"])
+
+
+def test_a_group_named_twice_counts_once():
+    series = rk.TimeSeries(np.arange(12.0), group=list("aaaabbbbcccc"))
+    for labels in (["a", "a", "b"], ("b", "a"), {"a", "b"}, np.array(list("aaab"))):
+        train = rk.split(series, train=labels, val=["c"]).train
+        assert train.target_rows.tolist() in ([[0, 4], [4, 8]], [[0, 8]])
+    labels = pd.Series(list("aaaabbbb"))
+    for each in (labels, labels.unique()):
+        assert rk.split(series, train=each, val=["c"]).test is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 1, "val": 0.96}, "no row is left for train of 10 rows, with val=0.96"),
+        ({"folds": 2, "val": 0.04}, "fold 1 of 2: no row is left for val"),
+        ({"folds": 2, "val": 0.2, "embargo": 5}, "no row is left for val .* embargo=5"),
+        ({"folds": 2, "val": "x"}, "val= must be a share such as 0.1, received 'x'"),
+    ],
+)
+def test_a_fold_without_rows_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        list(rk.rolling_splits(np.arange(10.0), **options))

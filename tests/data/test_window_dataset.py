@@ -369,7 +369,8 @@ def test_weights_are_the_mean_over_the_target_rows():
             series, spec, batch_size=8, weights=given_weights, return_index=True
         )
         for _, _, shown, index in dataset.as_numpy_iterator():
-            assert shown == pytest.approx(weights[index["target_rows"]].mean(axis=1), rel=1e-5)
+            mean = weights[index["target_rows"]].mean(axis=1, keepdims=True)
+            assert shown == pytest.approx(mean, rel=1e-5)
     for wrong, message in (
         (weights[:-1], "one weight for each of 30 rows"),
         (-weights, "not negative, received -"),
@@ -570,3 +571,85 @@ def test_an_array_on_an_odd_boundary_is_copied_not_fatal():
     odd[:] = np.arange(100)
     dataset = rk.window_dataset(odd, rk.WindowSpec(2, targets=()), batch_size=99)
     assert np.array_equal(gather(dataset)[0][:, 0, 0], np.arange(99))
+
+
+def test_axes_of_length_one_are_squeezed_but_for_the_batch():
+    spec = rk.WindowSpec(3, horizon=2)
+    for horizon, targets, shape in ((2, 2, (2, 2)), (2, 1, (2,)), (1, 2, (2,)), (1, 1, ())):
+        spec = rk.WindowSpec(3, horizon=horizon, targets=["0", "1"][:targets])
+        rows = np.random.default_rng(0).random((3 + horizon + 5, 2))
+        dataset = rk.window_dataset(rows, spec, batch_size=5, squeeze=True)
+        assert dataset.element_spec[1].shape.as_list() == [None, *shape]
+        assert [len(targets) for _, targets in dataset] == [5, 1]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_groups_shorter_than_a_step_are_scaled_too(length):
+    rows = np.random.default_rng(0).random(32 + length)
+    series = rk.TimeSeries(rows, group=np.repeat(["a", "b", "c"], [16, length, 16]))
+    spec = rk.WindowSpec(8, step=4)
+    scaler = rk.Scaler().fit(series)
+    dataset = rk.window_dataset(series, spec, batch_size=99, scaler=scaler, return_index=True)
+    inputs, _, index = next(dataset.as_numpy_iterator())
+    read = rows[index["input_row"][:, None] + [-4, 0]]
+    assert inputs[:, :, 0] == pytest.approx((read - rows.mean()) / rows.std(), abs=1e-5)
+
+
+def test_target_rows_are_told_where_there_are_no_targets():
+    spec = rk.WindowSpec(3, delay=2, horizon=3, targets=())
+    assert spec.target_rows([0]).tolist() == [[4, 5, 6]]
+    dataset = rk.window_dataset(np.arange(10.0), spec, batch_size=4, return_index=True)
+    assert next(dataset.as_numpy_iterator())[1]["target_rows"][0].tolist() == [4, 5, 6]
+    with pytest.raises(ValueError, match=r"weights= weighs target rows, and the spec has none"):
+        rk.window_dataset(np.arange(10.0), spec, batch_size=4, weights=np.ones(10))
+
+
+def test_a_target_is_not_known_ahead():
+    for role in ("known", "static"):
+        with pytest.raises(ValueError, match=rf"{role}= names load, which has another role"):
+            rk.WindowSpec(5, features=["x"], targets=["load"], **{role: ["load"]})
+
+
+def test_weights_of_gathered_rows_are_refused():
+    series = rk.TimeSeries(np.arange(6.0), group=list("ababab"))
+    with pytest.raises(ValueError, match=r"weights=: the series has gathered its rows by group"):
+        rk.window_dataset(series, rk.WindowSpec(1), batch_size=9, weights=np.arange(6.0))
+    timed = rk.TimeSeries(np.arange(6.0), group=list("ababab"), time=[0, 0, 1, 1, 2, 2])
+    dataset = rk.window_dataset(timed, rk.WindowSpec(1), batch_size=9, weights=lambda time: time)
+    assert next(dataset.as_numpy_iterator())[2].ravel().tolist() == [1, 2, 1, 2]
+
+
+def test_a_map_in_half_precision_is_scaled_in_single(tmp_path):
+    rows = (990 + np.random.default_rng(0).normal(0, 3, (2000, 1))).astype(np.float16)
+    np.save(tmp_path / "rows.npy", rows)
+    scaler = rk.Scaler().fit(rows)
+    spec = rk.WindowSpec(2, targets=())
+    held, mapped = (
+        next(rk.window_dataset(source, spec, batch_size=1999, scaler=scaler).as_numpy_iterator())
+        for source in (rows, tmp_path / "rows.npy")
+    )
+    assert mapped == pytest.approx(held, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"batch_size": 4, "batchsize": 4},
+            TypeError,
+            "unexpected .* 'batchsize'. The options are: batch_size, s",
+        ),
+        ({"batch_size": 4, "seed": 2**63}, ValueError, r"seed= must be below 2\*\*63"),
+        ({"batch_size": 4, "scaler": "x"}, TypeError, "scaler= must be a Scaler, received str"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        rk.window_dataset(np.arange(10.0), rk.WindowSpec(2), **options)
+
+
+def test_gaps_that_may_be_none_are_named():
+    weekdays = np.array([1, 2, 3, 4, 5, 8, 9, 10, 11, 12])
+    series = rk.TimeSeries(np.arange(10.0), time=weekdays)
+    with pytest.raises(ValueError, match=r"or make the series with freq='rows'"):
+        rk.window_dataset(series, rk.WindowSpec(7), batch_size=4)

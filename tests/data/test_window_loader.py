@@ -47,9 +47,7 @@ def test_every_epoch_is_a_permutation(windows):
 
 def test_a_model_trains_on_it_and_each_epoch_is_reshuffled():
     series = rk.TimeSeries(np.sin(np.arange(300) / 5), names=["x"])
-    loader = rk.WindowLoader(
-        series, rk.WindowSpec(16), batch_size=32, shuffle=True, seed=0, workers=2
-    )
+    loader = rk.WindowLoader(series, rk.WindowSpec(16), batch_size=32, shuffle=True, seed=0)
     inputs = keras.Input((16, 1))
     model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.GRU(4)(inputs)))
     model.compile("adam", "mse")
@@ -75,7 +73,7 @@ def test_it_serves_every_role():
     }
     assert all(part.dtype == np.float32 for part in inputs.values())
     assert np.array_equal(targets[:, :, 0], values[index["target_rows"], 0])
-    assert weights.tolist() == [1.0] * 8
+    assert weights.tolist() == [[1.0]] * 8
     with pytest.raises(IndexError, match="batch 5 of 5"):
         loader[5]
     with pytest.raises(IndexError):
@@ -96,3 +94,46 @@ def test_a_file_cut_while_mapped_is_refused_at_the_next_batch(tmp_path):
         file.truncate(8192)
     with pytest.raises(ValueError, match="has been cut to 8,192 bytes"):
         loader[len(loader) - 1]
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize("squeeze", [False, True])
+def test_weights_weigh_windows_in_every_shape(targets, horizon, squeeze):
+    random = np.random.default_rng(0)
+    rows, weights = random.random((40, 2)), random.random(40)
+    spec = rk.WindowSpec(4, horizon=horizon, targets=["0", "1"][:targets])
+    options = {"batch_size": 3, "weights": weights, "squeeze": squeeze, "drop_remainder": True}
+    loader = rk.WindowLoader(rows, spec, **options)
+    given = [loader[i] for i in range(len(loader))]
+    shape = given[0][1].shape[1:]
+    inputs = keras.Input((4, 2))
+    flat = keras.layers.Dense(int(np.prod(shape)), kernel_initializer="zeros")(
+        keras.layers.Flatten()(inputs)
+    )
+    model = keras.Model(inputs, keras.layers.Reshape(shape or (1,))(flat))
+    model.compile(loss="mse")
+    expected = np.mean([(y.reshape(3, -1) ** 2).mean(axis=1) @ w.ravel() / 3 for _, y, w in given])
+    assert model.evaluate(loader, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_epoch_of_fit_shows_every_window():
+    seen = []
+
+    class Noted(rk.WindowLoader):
+        def __getitem__(self, index):
+            batch = super().__getitem__(index)
+            seen.append((self.epoch, batch[1].ravel()))
+            return batch
+
+    loader = Noted(np.arange(50.0), rk.WindowSpec(1), batch_size=10, shuffle=True, seed=0)
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile("sgd", "mae")
+    model.fit(loader, epochs=3, shuffle=False, verbose=0)
+    for epoch in range(loader.epoch - 3, loader.epoch):
+        shown = np.concatenate([targets for at, targets in seen if at == epoch])
+        assert set(shown.tolist()) == set(range(1, 50))
+    with pytest.raises(TypeError, match=r"unexpected .* 'workers'. The options are: batch_size, "):
+        rk.WindowLoader(np.arange(50.0), rk.WindowSpec(1), batch_size=10, workers=2)
+    with pytest.raises(TypeError, match=r"missing a required .* 'batch_size'"):
+        rk.WindowLoader(np.arange(50.0), rk.WindowSpec(1))
