@@ -33,6 +33,7 @@ def parse_arguments():
     add("--csv", type=Path, help="a CSV file with a column of times (default: made-up weather)")
     add("--time", nargs="+", help="column of times, or columns (default: the one of dates)")
     add("--time-format", help="strptime format of the times, where it is not a usual one")
+    add("--freq", help="time from row to row; 'rows': none is missing (default: the commonest)")
     add("--target", default="T (degC)", help="column to forecast (default: %(default)s)")
     add("--columns", nargs="+", help="columns to forecast from (default: all)")
     add("--lookback", default="5d", help="duration the GRU looks back (default: %(default)s)")
@@ -62,6 +63,7 @@ def read(arguments):
         arguments.csv,
         time=arguments.time,
         time_format=arguments.time_format,
+        freq=arguments.freq,
         names=arguments.columns,
         missing=[-9999],
         sort=True,
