@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -411,6 +412,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception as error:
             text = f"{options.model} cannot be loaded: {type(error).__name__}: {error}"
             remedy = "import what defines its layers, and pass the model to rk.doctor"
+            if not Path(options.model).exists():
+                remedy = "give the path of a saved model"
             extra = (Finding("model", "model", text, "fault", remedy),)
         else:
             if not paths.recurrent_layers(model):

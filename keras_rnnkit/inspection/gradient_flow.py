@@ -189,9 +189,8 @@ class FlowGauge:
         self._root, self._training = root, training
         first = passes.rows_of(x, slice(0, batch_size))
         passes.build(root, first)
-        self._loss = _loss_of(
-            root, loss, first, passes.rows_of(y, slice(0, batch_size)), sample_weight
-        )
+        shown = None if y is None else passes.rows_of(y, slice(0, batch_size))
+        self._loss = _loss_of(root, loss, first, shown, sample_weight)
         self._variables = passes.variables(root)
         self._probed: list[_Probed] = []
         self._shapes: tuple[int, list[_Probed]] | None = None
@@ -328,7 +327,10 @@ def _with_probes(met: passes.Met, probes: list[Any]) -> tuple[Any, Any]:
     sequences = met.sequences()
     time = sequences.shape[1]
     parts = [ops.reshape(x, (-1, time, math.prod(x.shape[2:]))) for x in (sequences, *probes)]
-    joined = ops.concatenate([ops.cast(part, sequences.dtype) for part in parts], axis=-1)
+    dtype = keras.backend.standardize_dtype(sequences.dtype)
+    if "float" not in dtype:  # no gradient would come through
+        dtype = tree.flatten(met.settled.states)[0].dtype
+    joined = ops.concatenate([ops.cast(part, dtype) for part in parts], axis=-1)
     shapes = [tuple(x.shape[2:]) for x in (sequences, *probes)]
     return ProbedCell(met.site.layer.cell, shapes, met.settled.training), joined
 
@@ -410,7 +412,8 @@ def _loss_of(root: Any, loss: Any, x: Any, y: Any, sample_weight: Any) -> Any:
         def compiled_loss(x: Any, y: Any, prediction: Any, weight: Any) -> Any:
             return root.compute_loss(x=x, y=y, y_pred=prediction, sample_weight=weight, **options)
 
-        _settle_compiled_loss(root, compiled_loss, x, y)
+        if y is not None:  # else all losses are of the model's own adding
+            _settle_compiled_loss(root, compiled_loss, x, y)
         return compiled_loss
     if sample_weight is not None:
         raise ValueError(
@@ -418,7 +421,21 @@ def _loss_of(root: Any, loss: Any, x: Any, y: Any, sample_weight: Any) -> Any:
             "together with `loss`. Leave one of them out."
         )
     function = keras.losses.get(loss)
-    return lambda x, y, prediction, weight: ops.mean(function(y, prediction))
+    if not isinstance(function, keras.losses.Loss):
+        function = LossByFunction(function)
+    return lambda x, y, prediction, weight: function(y, prediction)
+
+
+class LossByFunction(keras.losses.Loss):
+    """A function as `compile` takes it: the target in the prediction's dtype, the mask applied."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self._function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return what the function returns."""
+        return self._function(y_true, y_pred)
 
 
 def _settle_compiled_loss(root: Any, loss: Any, x: Any, y: Any) -> None:
@@ -428,7 +445,9 @@ def _settle_compiled_loss(root: Any, loss: Any, x: Any, y: Any) -> None:
     )
     shown = root.compute_output_spec(symbols)
     prediction = tree.map_structure(lambda t: ops.zeros(t.shape, t.dtype), shown)
-    with keras.StatelessScope():
+    # A regularizer reads its variable, which a scope without values would not find.
+    variables = passes.variables(root)
+    with keras.StatelessScope(list(zip(variables, passes.values(variables), strict=True))):
         loss(x, y, prediction, None)
 
 

@@ -328,7 +328,9 @@ def test_python_m_looks_at_a_saved_model(tmp_path, capsys):
     assert main(["--model", str(file)]) == 0
     assert "holds no recurrent layer" in capsys.readouterr().out
     assert main(["--model", str(tmp_path / "none.keras")]) == 1
-    assert "none.keras cannot be loaded" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "none.keras cannot be loaded" in printed
+    assert "-> give the path of a saved model" in printed
 
 
 @pytest.mark.backends

@@ -283,3 +283,60 @@ def test_what_cannot_be_measured_is_refused():
 def test_targets_have_a_row_for_each_of_the_inputs():
     with pytest.raises(ValueError, match="received 4 in `x`, 3 in `y`"):
         rk.gradient_flow(rk.GRU(2), np.ones((4, 5, 3), "float32"), np.ones((3, 2)), "mse")
+
+
+def test_a_compiled_loss_with_regularizers_is_what_evaluate_gives():
+    model = keras.Sequential(
+        [
+            keras.Input((5, 3)),
+            rk.GRU(4, kernel_regularizer="l2", name="gru"),
+            keras.layers.Dense(1, kernel_regularizer="l2"),
+        ]
+    )
+    model.compile("sgd", "mse")
+    x, y = np.ones((8, 5, 3), "float32"), np.zeros((8, 1), "float32")
+    flow = rk.gradient_flow(model, x, y)
+    assert flow.loss == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
+    model.fit(x, y, callbacks=[rk.RecurrentMonitor(x[:2], y[:2])], verbose=0)
+
+
+@pytest.mark.parametrize("layer", [rk.LSTM, keras.layers.LSTM])
+def test_whole_numbers_as_inputs_have_the_gradients_of_the_same_floats(layer):
+    x = np.random.default_rng(0).integers(0, 2, (8, 5, 3))
+    y = np.ones((8, 1), "float32")
+    own = layer(4, name="lstm")
+    norms = []
+    for dtype in ("int32", "float32"):
+        inputs = keras.Input((5, 3), dtype=dtype)
+        model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(own(inputs)))
+        norms.append(rk.gradient_flow(model, x.astype(dtype), y, "mse")["lstm"].norms["h"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    assert norms[0].min() > 0
+
+
+def test_a_loss_by_name_or_function_is_what_compile_makes_of_it():
+    inputs = keras.Input((6,), dtype="int32")
+    hidden = keras.layers.Embedding(5, 3, mask_zero=True)(inputs)
+    model = keras.Model(inputs, rk.GRU(2, return_sequences=True)(hidden))
+    words = np.array([[1, 2, 3, 0, 0, 0], [1, 0, 0, 0, 0, 0]], "int32")
+    y = np.random.default_rng(0).normal(size=(2, 6, 2))  # float64, as NumPy makes it
+
+    def own(y, prediction):
+        return keras.ops.mean(keras.ops.square(y - prediction), axis=-1)
+
+    for loss in ("mse", own, keras.losses.MeanSquaredError()):
+        model.compile(loss=loss)
+        expected = model.evaluate(words, y, verbose=0)
+        assert rk.gradient_flow(model, words, y, loss).loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_that_the_model_adds_needs_no_target():
+    class Added(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(keras.ops.mean(keras.ops.square(x)))
+            return x
+
+    model = keras.Sequential([keras.Input((5, 3)), rk.GRU(4, name="gru"), Added()])
+    model.compile("sgd")
+    flow = rk.gradient_flow(model, np.ones((4, 5, 3), "float32"), None)
+    assert flow["gru"].norms["h"].min() > 0
