@@ -22,6 +22,11 @@ class KnownCell(StateSequences):
         super().__init__(units, *args, **kwargs)
         self.supports_jit = kernels.current().COMPILES or not paths.decide(self).fused
 
+    def begin(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Pass:
+        """Settle the inputs of a call, whole numbers too; see `StateSequences`."""
+        sequences = ops.cast(sequences, self.cell.compute_dtype)
+        return super().begin(sequences, initial_state, mask, training)
+
     @property
     def equations(self) -> Equations:
         """The cell's equations."""

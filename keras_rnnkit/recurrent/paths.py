@@ -197,7 +197,8 @@ def explain_path(
     Args:
         model_or_layer: A model, or a layer; every recurrent layer inside is reported.
         inputs: What to call it with. The call is made, and each layer's device and mask are those
-            it met; without it, the backend's default device and `mask` are taken for all.
+            it met; the states that stateful layers carry stay as they were. Without it, the
+            backend's default device and `mask` are taken for all.
         mask: (batch, time), for a layer called with a mask.
         training: Whether the call trains: dropout takes part.
         strict: Whether a layer without its fused kernel is an error.
@@ -272,8 +273,15 @@ def default_paths() -> PathReport:
 
 
 def _observe(layers: list[Any], call: Any) -> dict[int, Any]:
-    """Make a call and note the sequences, mask and training that each layer meets in it."""
+    """Make a call and note the sequences, mask and training that each layer meets in it.
+
+    What stateful layers carry is put back afterwards: to look is not to go on.
+    """
     met: dict[int, Any] = {}
+
+    def carried() -> list[Any]:
+        stateful = [layer.states for layer in layers if layer.stateful]
+        return [v for v in tree.flatten(stateful) if isinstance(v, keras.Variable)]
 
     def watched(layer: Any, original: Any) -> Any:
         def observing(sequences: Any, *args: Any, **kwargs: Any) -> Any:
@@ -285,6 +293,7 @@ def _observe(layers: list[Any], call: Any) -> dict[int, Any]:
 
         return observing
 
+    before = {id(variable): ops.copy(variable) for variable in carried()}
     for layer in layers:
         layer.call = watched(layer, layer.call)
     try:
@@ -292,6 +301,8 @@ def _observe(layers: list[Any], call: Any) -> dict[int, Any]:
     finally:
         for layer in layers:
             del layer.call
+        for variable in carried():
+            variable.assign(before.get(id(variable), ops.zeros(variable.shape)))
     return met
 
 
@@ -356,6 +367,11 @@ def named_layers(root: Any) -> list[tuple[tuple[str, ...], Any]]:
     The root's own name is left out of the names of what it holds; cells of a recurrent layer are
     not gone into.
     """
+    if not isinstance(root, keras.Layer):
+        raise ValueError(
+            f"expected a Keras model or layer; received {type(root).__name__} {root!r:.60}. "
+            "Load a file with keras.saving.load_model first."
+        )
     found: list[tuple[tuple[str, ...], Any]] = []
     seen: set[int] = set()
 

@@ -118,7 +118,7 @@ class StateSequences(keras.layers.RNN):
         if training:
             draw_dropout(self.cell, sequences[:, 0], states)
         if mask is not None and any(m is not None for m in tree.flatten(mask)):
-            mask = masks.as_mask(mask)
+            mask = self._settle_mask(masks.as_mask(mask), sequences)
         else:
             mask = None
         if self.go_backwards:
@@ -159,6 +159,21 @@ class StateSequences(keras.layers.RNN):
                 "keras.Input(shape=(time, features)), or pass unroll=False."
             )
 
+    def _settle_mask(self, mask: Any, sequences: Any) -> Any:
+        """The mask, one row a sample; refused where it does not fit."""
+        wanted, found = tuple(sequences.shape[:2]), tuple(mask.shape)
+        fits = len(found) == 2 and all(
+            None in (a, b) or a == b for a, b in zip(wanted[1:], found[1:], strict=True)
+        )
+        if not fits or not (None in (wanted[0], found[0]) or found[0] in (1, wanted[0])):
+            raise ValueError(
+                f"`mask` of {self.name!r} must have shape (batch, time), {wanted} here; received "
+                f"{found}. Give one boolean a step of each sample."
+            )
+        if found[0] == 1 != wanted[0]:
+            mask = ops.broadcast_to(mask, ops.shape(sequences)[:2])
+        return mask
+
     def _settle_states(self, given: Any, sequences: Any) -> list[Any]:
         """The states before the first step: given, carried over, or the cell's own."""
         batch, static_batch = ops.shape(sequences)[0], sequences.shape[0]
@@ -169,8 +184,12 @@ class StateSequences(keras.layers.RNN):
             leaves = [self._rows(state, batch, static_batch) for state in tree.flatten(self.states)]
         else:
             leaves = tree.flatten(default)
-        dtype = getattr(self.cell, "compute_dtype", self.compute_dtype)
-        leaves = [ops.cast(state, dtype) for state in leaves]
+        dtypes = [
+            getattr(cell, "compute_dtype", self.compute_dtype)
+            for cell in getattr(self.cell, "cells", [self.cell])
+            for _ in tree.flatten(cell.state_size)
+        ]
+        leaves = [ops.cast(x, dtype) for x, dtype in zip(leaves, dtypes, strict=True)]
         return list(tree.pack_sequence_as(default, leaves))
 
     def _rows(self, state: Any, batch: Any, static_batch: int | None) -> Any:

@@ -58,6 +58,11 @@ def set_states(model: Any, states: dict[str, Any]) -> None:
     array([1., 1., 1., 1.], dtype=float32)
     """
     carried = _carried(model)
+    if not isinstance(states, dict):
+        raise ValueError(
+            f"`states` must be a dict, layer name -> arrays, as `get_states` returns it; received "
+            f"{type(states).__name__}."
+        )
     fitted = []
     for name, values in states.items():
         if name not in carried:
@@ -103,9 +108,11 @@ def reset_states(model: Any, rows: Any = None) -> None:
     >>> rk.get_states(model)["gru"][0].sum(axis=1)
     array([0., 4.], dtype=float32)
     """
-    for variables in _carried(model).values():
-        for variable in variables:
-            zero_rows(variable, rows)
+    carried = [variable for variables in _carried(model).values() for variable in variables]
+    for variable in carried:
+        _chosen(variable, rows)  # all or none
+    for variable in carried:
+        zero_rows(variable, rows)
 
 
 def as_array(variable: keras.Variable) -> np.ndarray:
@@ -119,8 +126,27 @@ def as_array(variable: keras.Variable) -> np.ndarray:
 def zero_rows(variable: keras.Variable, rows: Any = None) -> None:
     """Set rows of a carried state to zero; all when None."""
     value = as_array(variable)
-    value[slice(None) if rows is None else np.asarray(rows)] = 0
+    value[_chosen(variable, rows)] = 0
     variable.assign(value)
+
+
+def _chosen(variable: keras.Variable, rows: Any) -> Any:
+    """Rows as an index of a carried state."""
+    if rows is None:
+        return slice(None)
+    chosen, batch = np.asarray(rows), variable.shape[0]
+    if not chosen.size:
+        return slice(0)
+    if chosen.dtype == bool:
+        fits = chosen.shape == (batch,)
+    else:
+        fits = chosen.dtype.kind in "iu" and ((-batch <= chosen) & (chosen < batch)).all()
+    if not fits:
+        raise ValueError(
+            f"`rows` must be indices below {batch}, the samples of the batch, or a boolean for "
+            f"each of them; received {rows!r}."
+        )
+    return chosen
 
 
 def _carried(model: Any) -> dict[str, list[keras.Variable]]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as any_array
 from keras import ops
 
+import keras_rnnkit as rk
 from keras_rnnkit.recurrent import masks
 
 pytestmark = pytest.mark.backends
@@ -65,3 +66,23 @@ def test_masks_come_in_every_form_keras_gives():
         np.testing.assert_array_equal(
             ops.convert_to_numpy(masks.as_mask(given_as)), [[True, False]]
         )
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 6), (5,), (3, 5)])
+@pytest.mark.parametrize("make", [lambda: rk.LSTM(3), lambda: rk.RNN(rk.GRUCell(3))])
+def test_a_mask_that_does_not_fit_is_refused(make, shape):
+    with pytest.raises(ValueError, match=r"must have shape \(batch, time\), \(2, 5\) here"):
+        make()(np.ones((2, 5, 3), "float32"), mask=np.ones(shape, bool))
+
+
+def test_one_row_of_a_mask_stands_for_all():
+    x, row = np.ones((2, 5, 3), "float32"), np.array([[True, True, False, True, False]])
+    layer = rk.GRU(3)
+    expected = ops.convert_to_numpy(layer(x, mask=np.repeat(row, 2, axis=0)))
+    assert ops.convert_to_numpy(layer(x, mask=row)) == pytest.approx(expected)
+
+
+def test_a_batch_without_rows_under_a_mask():
+    x, mask = np.ones((0, 5, 3), "float32"), np.ones((0, 5), bool)
+    assert tuple(rk.LSTM(3)(x, mask=mask).shape) == (0, 3)
+    assert tuple(rk.Bidirectional(rk.GRU(3))(x, mask=mask).shape) == (0, 6)

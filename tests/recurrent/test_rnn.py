@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import keras_rnnkit as rk
 from tests import reference
@@ -134,3 +135,23 @@ def test_cells_without_what_a_cell_needs_are_refused():
         rk.RNN(NoSize())
     with pytest.raises(ValueError, match="without `call`"):
         rk.RNN([rk.GRUCell(3), object()])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "float64"])
+def test_inputs_of_any_dtype_are_taken(dtype):
+    x = np.random.default_rng(0).integers(0, 2, (2, 5, 3))
+    for make in (rk.LSTM, rk.GRU, rk.SimpleRNN):
+        layer = make(4, autocast=False)
+        expected = ops.convert_to_numpy(layer(x.astype("float32")))
+        found = ops.convert_to_numpy(layer(x.astype(dtype)))
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_stack_may_have_its_policy_layer_by_layer():
+    policy = "mixed_bfloat16"
+    cells = [keras.layers.LSTMCell(4, dtype=policy), keras.layers.GRUCell(3, dtype=policy)]
+    x, mask = np.ones((2, 5, 3), "float32"), np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 1]], bool)
+    layer = rk.RNN(cells, dtype=policy, return_state_sequences=True)
+    for each in (None, mask):
+        output, *_ = layer(x, mask=each)
+        assert tuple(output.shape) == (2, 3)

@@ -120,3 +120,34 @@ def test_states_are_saved_when_asked(tmp_path):
         saved = rk.get_states(model)["lstm"] if save_states else np.zeros((2, BATCH, 3))
         np.testing.assert_array_equal(rk.get_states(again)["lstm"], saved)
         np.testing.assert_array_equal(*arrays([again.weights[0], model.weights[0]]))
+
+
+def test_rows_that_do_not_fit_leave_every_state():
+    model = keras.Sequential(
+        [keras.Input((5, 3), batch_size=4), rk.GRU(2, stateful=True, name="gru")]
+    )
+    rk.set_states(model, {"gru": [np.ones(2)]})
+    for rows in ([], np.zeros(4, bool)):
+        rk.reset_states(model, rows=rows)
+        assert rk.get_states(model)["gru"][0].sum() == 8
+    for rows in ([4], [True, False], ["a"], [0.5]):
+        with pytest.raises(ValueError, match=r"`rows` must be indices below 4, .* received"):
+            rk.reset_states(model, rows=rows)
+    rk.reset_states(model, rows=[-1])
+    assert rk.get_states(model)["gru"][0].sum() == 6
+    with pytest.raises(ValueError, match="`states` must be a dict"):
+        rk.set_states(model, [np.ones(2)])
+    for call in (rk.get_states, rk.reset_states, rk.explain_path, rk.doctor):
+        with pytest.raises(ValueError, match="expected a Keras model or layer; received str"):
+            call("model.keras")
+
+
+@pytest.mark.parametrize("layers", [rk, keras.layers])
+def test_to_look_at_the_path_is_not_to_go_on(layers):
+    x = np.ones((4, 5, 3), "float32")
+    model = keras.Sequential([layers.GRU(2, stateful=True, name="gru")])
+    rk.explain_path(model, x)
+    assert not rk.get_states(model)["gru"][0].any()
+    rk.set_states(model, {"gru": [np.full(2, 0.5)]})
+    rk.explain_path(model, x)
+    assert (rk.get_states(model)["gru"][0] == 0.5).all()

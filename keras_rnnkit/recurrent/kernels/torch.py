@@ -52,7 +52,7 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
     initial = [torch.stack(direction).contiguous() for direction in zip(*states, strict=True)]
     options = (parameters, True, 1, 0.0, torch.is_grad_enabled(), directions == 2)
     hx = tuple(initial) if kind == "lstm" else initial[0]
-    if lengths is None:
+    if lengths is None or not len(sequence):  # nothing to pack
         outputs, *last = KERNELS[kind](sequence, hx, *options, True)
     else:
         # The lengths go to the CPU, as torch asks: one wait for the GPU a call.
