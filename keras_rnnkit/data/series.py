@@ -392,13 +392,17 @@ def _frame_columns(
         table = table.rename(str(table.name or "value")).to_frame()
     named = isinstance(group, (list, tuple)) and set(map(str, group)) <= set(table.columns)
     if named and len(group) not in (0, len(table)):
+        for name in group:
+            lost = table.get_column(name).is_null().to_list()
+            if any(lost):
+                raise ValueError(f"group=: row {lost.index(True)} has no {name!r}.")
         several = [table.get_column(name).to_list() for name in group]
         table = table.drop(list(group))
         group = np.array([" ".join(map(str, labels)) for labels in zip(*several, strict=True)])
     index = nw.maybe_get_index(table)
     if index is not None and time is None and getattr(index.dtype, "kind", "") == "M":
         time = index.to_numpy()
-    elif index is not None and (time is None or group is None):
+    elif index is not None and (time is None or (group is None and index.nlevels > 1)):
         _refuse_lost_index(index)
     if time is None:
         dates = [

@@ -470,6 +470,9 @@ def test_an_index_is_not_lost_without_a_word():
         with pytest.raises(ValueError, match=r"index \(.*would be lost: call reset_index"):
             rk.TimeSeries(frame)
         assert len(rk.TimeSeries(frame, time=[1, 2, 3], group=list("aab"))) == 3
+    for index in (days, pd.Index(["2024-01-01", "2024-01-02", "2024-01-05"])):
+        frame = pd.DataFrame({"y": [1.0, 2, 3]}, index=index)
+        assert len(rk.TimeSeries(frame, time=frame.index)) == 3
     filtered = pd.DataFrame({"y": [1.0, 2, 3]}).iloc[1:]
     assert len(rk.TimeSeries(filtered)) == 2
 
@@ -480,6 +483,9 @@ def test_a_group_may_be_told_by_several_columns(frames):
     series = rk.TimeSeries(frame, group=["store", "item"])
     assert series.groups == ("1 a", "1 b", "2 a", "2 b")
     assert series.names == ("y",)
+    holed = frames({"store": [1, 1, 2], "item": ["a", None, "b"], "y": [1.0, 2, 3]})
+    with pytest.raises(ValueError, match="group=: row 1 has no 'item'"):
+        rk.TimeSeries(holed, group=["store", "item"])
 
 
 @pytest.mark.parametrize("sentinels", [0, [0], {0.0}, np.array([0, -1])])
