@@ -135,12 +135,7 @@ class Bidirectional(keras.layers.Bidirectional):
             packed.lengths,
         )
         counts = [packed.counts, None]
-        if packed.lengths is None:
-            outputs[1] = ops.flip(outputs[1], axis=1)
-        else:
-            steps = ops.arange(ops.shape(sequences)[1], dtype="int32")
-            from_end = ops.maximum(ops.expand_dims(packed.lengths, 1) - 1 - steps, 0)
-            outputs[1] = masks.gather(outputs[1], from_end)
+        if packed.lengths is not None:
             counts[1] = masks.count_steps(settled[1].mask)
         results: list[Result] = [
             layer.unpacked(*each)

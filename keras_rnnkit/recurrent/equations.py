@@ -19,12 +19,21 @@ from keras import ops
 def product(inputs: Any, kernel: Any, masks: Any = None) -> Any:
     """Multiply inputs by a kernel under dropout masks: none, one for all gates, or one a gate."""
     if masks is None:
-        return ops.matmul(inputs, kernel)
+        return _matmul(inputs, kernel)
     if not isinstance(masks, (list, tuple)):
-        return ops.matmul(inputs * masks, kernel)
+        return _matmul(inputs * masks, kernel)
     blocks = ops.split(kernel, len(masks), axis=-1)
-    parts = [ops.matmul(inputs * m, block) for m, block in zip(masks, blocks, strict=True)]
+    parts = [_matmul(inputs * m, block) for m, block in zip(masks, blocks, strict=True)]
     return ops.concatenate(parts, axis=-1)
+
+
+def _matmul(inputs: Any, kernel: Any) -> Any:
+    """One product for all steps: TensorFlow makes one a sample of it, and of its gradient too."""
+    if inputs.ndim == 2:
+        return ops.matmul(inputs, kernel)
+    *lead, features = ops.shape(inputs)
+    flat = ops.matmul(ops.reshape(inputs, (-1, features)), kernel)
+    return ops.reshape(flat, (*lead, kernel.shape[-1]))
 
 
 def _dropout_masks(drawn: Any, like: Any) -> Any:

@@ -99,11 +99,13 @@ class KnownCell(StateSequences):
             h = masks.unpack(h, settled.states[0], counts)
             ran = ops.expand_dims(counts[:, -1] > 0, -1)
             last = [
-                ops.where(ran, state, start)
+                state if state is None else ops.where(ran, state, start)
                 for state, start in zip(last, settled.states, strict=True)
             ]
+            last[0] = h[:, -1]
+        unknown = any(state is None for state in last)
         sequences = []
-        if self.return_state_sequences:
+        if self.return_state_sequences or (unknown and (self.return_state or self.stateful)):
             sequences = replay.states(
                 self.equations,
                 self.cell,
@@ -113,6 +115,8 @@ class KnownCell(StateSequences):
                 settled.mask,
                 settled.training,
             )
+            if unknown:
+                last = [sequence[:, -1] for sequence in sequences]
         return Result(last[0], h, last, sequences)
 
     def get_config(self) -> dict[str, Any]:

@@ -63,6 +63,20 @@ def pack(sequence: Any, mask: Any) -> Packed:
     return Packed(packed, ops.maximum(total[:, 0], 1), counts)
 
 
+def reversed_rows(sequence: Any, lengths: Any) -> Any:
+    """Return each row's first `lengths` steps in reverse order, what follows them where it is.
+
+    Args:
+        sequence: (batch, time, features).
+        lengths: (batch,) int32, or None when all steps count.
+    """
+    if lengths is None:
+        return ops.flip(sequence, axis=1)
+    steps = ops.arange(ops.shape(sequence)[1], dtype="int32")
+    ends = ops.expand_dims(lengths, 1)
+    return gather(sequence, ops.where(steps < ends, ends - 1 - steps, steps))
+
+
 def unpack(sequence: Any, initial: Any, counts: Any) -> Any:
     """Undo `pack` for what a kernel made of it.
 

@@ -16,10 +16,11 @@ from keras_rnnkit.recurrent import kernels, masks
 from keras_rnnkit.recurrent.equations import computes, equations_of
 
 FUSED = ("cudnn", "aten")
+SPEED = "units"
 
 
 class SlowPathError(ValueError):
-    """A layer does not take its fused kernel; the message says which, why, and the remedy."""
+    """A layer is kept from its fused kernel; the message says which, why, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class LayerPath:
     def fused(self) -> bool:
         """Whether one kernel runs the whole sequence."""
         return self.path in FUSED
+
+    @property
+    def quickest(self) -> bool:
+        """Whether it is the quickest path there: the fused kernel, or a loop that beats it."""
+        return all(condition.name == SPEED for condition in self.failed)
 
     @property
     def failed(self) -> tuple[Condition, ...]:
@@ -135,6 +141,14 @@ def decide(
     found = kernel.fused_conditions(kind, layer.compute_dtype, tensor, compiled)
     conditions += [Condition(*condition) for condition in found]
     fused = all(condition.holds for condition in conditions)
+    if fused and kernel.FUSED_FROM_UNITS and layer.use_cudnn is not True:
+        units = layer.cell.units
+        fused = units >= kernel.FUSED_FROM_UNITS
+        remedy = (
+            f"nothing: below {kernel.FUSED_FROM_UNITS} units {kernel.LOOP} is quicker; "
+            "use_cudnn=True takes the kernel all the same"
+        )
+        conditions.append(Condition(SPEED, units, fused, remedy))
     return LayerPath(layer.name, _path(layer, fused, tensor), tuple(conditions))
 
 
@@ -201,13 +215,14 @@ def explain_path(
             backend's default device and `mask` are taken for all.
         mask: (batch, time), for a layer called with a mask.
         training: Whether the call trains: dropout takes part.
-        strict: Whether a layer without its fused kernel is an error.
+        strict: Whether a layer that something keeps from its fused kernel is an error. A loop that
+            was measured to be quicker than the kernel is none.
 
     Returns:
         A `PathReport`; print it for a table.
 
     Raises:
-        SlowPathError: If `strict` and a layer does not take its fused kernel.
+        SlowPathError: If `strict` and something keeps a layer from its fused kernel.
         ValueError: If there is no recurrent layer.
 
     >>> import keras
@@ -238,7 +253,7 @@ def explain_path(
             else _keras_path(layer, trains, tensor, compiled, its_mask)
         )
     report = PathReport(keras.backend.backend(), tuple(found))
-    slow = [layer for layer in report.layers if not layer.fused]
+    slow = [layer for layer in report.layers if not layer.quickest]
     if strict and slow:
         raise SlowPathError(
             f"{', '.join(repr(layer.layer) for layer in slow)} would not run a fused kernel; "
@@ -256,7 +271,8 @@ def default_paths() -> PathReport:
     found = []
     with keras.StatelessScope(initialize_variables=False):
         simple = keras.layers.SimpleRNN(1, name="keras.layers.SimpleRNN")
-        cells = [simple.cell, keras.layers.LSTMCell(1), keras.layers.GRUCell(1)]
+        # So wide that no loop is quicker than a kernel.
+        cells = [simple.cell, keras.layers.LSTMCell(1024), keras.layers.GRUCell(1024)]
     for cell in cells:
         name = type(cell).__name__.removesuffix("Cell")
         like = {

@@ -2,16 +2,15 @@
 
 A fused kernel returns h and nothing else. Every gate of a step depends on its input and the h
 before it, both known by then, so one batched product gives the gates of all steps; and the LSTM's
-cell state is linear in itself, `c' = f c + i g`: cheap to step through, and on a GPU open to an
-associative scan.
+cell state is linear in itself, `c' = f c + i g`, for which `linear_scan` is made.
 """
 
 from typing import Any
 
 from keras import ops
 
-from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.equations import Equations, LSTMEquations
+from keras_rnnkit.recurrent.linear_scan import linear_scan
 
 
 def gates(
@@ -95,66 +94,3 @@ def states_of(
         leak = ops.where(counts, leak, ops.ones_like(leak))
         drive = ops.where(counts, drive, ops.zeros_like(drive))
     return [h, linear_scan(leak, drive, initial_states[1])]
-
-
-def linear_scan(leak: Any, drive: Any, initial: Any) -> Any:
-    """Return every `c[t] = leak[t] * c[t-1] + drive[t]`: (batch, time, units).
-
-    Args:
-        leak: (batch, time, units).
-        drive: (batch, time, units).
-        initial: (batch, units), `c` before the first step.
-    """
-    # A GPU waits at each step; a CPU is done with it sooner than with the rounds of a scan.
-    on_gpu = kernels.current().device(leak) == "GPU"
-    return (associative_scan if on_gpu else stepping_scan)(leak, drive, initial)
-
-
-def stepping_scan(leak: Any, drive: Any, initial: Any) -> Any:
-    """`linear_scan` one step after the other."""
-
-    def step(states: Any, inputs_t: Any) -> Any:
-        return [inputs_t[0] * states[0] + inputs_t[1]]
-
-    by_time = [ops.transpose(x, (1, 0, 2)) for x in (leak, drive)]
-    _, (c,) = kernels.current().scan(step, [initial], by_time, list)
-    return ops.transpose(c, (1, 0, 2))
-
-
-def associative_scan(leak: Any, drive: Any, initial: Any) -> Any:
-    """`linear_scan` in O(log time) rounds.
-
-    Pairs `(a, b)` standing for `c -> a c + b` compose to pairs (Blelloch, 1990).
-    """
-    if leak.shape[1] is not None:
-        leak, drive = ops.associative_scan(_compose, (leak, drive), axis=1)
-    else:
-        leak, drive = _doubling_scan(leak, drive)
-    return leak * ops.expand_dims(initial, 1) + drive
-
-
-def _compose(first: Any, second: Any) -> Any:
-    return first[0] * second[0], first[1] * second[0] + second[1]
-
-
-def _doubling_scan(leak: Any, drive: Any) -> Any:
-    """Scan over a length known only at run time, which `ops.associative_scan` does not take.
-
-    Round k composes each step with the one 2^k before it (Hillis and Steele, 1986).
-    """
-    length = ops.shape(leak)[1]
-    steps = ops.arange(length)
-
-    def double(shift: Any, leak: Any, drive: Any) -> Any:
-        earlier = ops.maximum(steps - shift, 0)
-        inside = ops.reshape(steps >= shift, (1, -1, 1))
-        first = (
-            ops.where(inside, ops.take(leak, earlier, axis=1), ops.ones_like(leak)),
-            ops.where(inside, ops.take(drive, earlier, axis=1), ops.zeros_like(drive)),
-        )
-        return 2 * shift, *_compose(first, (leak, drive))
-
-    _, leak, drive = ops.while_loop(
-        lambda shift, *_: shift < length, double, (ops.convert_to_tensor(1, "int32"), leak, drive)
-    )
-    return leak, drive

@@ -38,8 +38,8 @@ class Result:
     Attributes:
         last_output: (batch, ...), held over masked steps at the end.
         outputs: (batch, time, ...), held over masked steps; None when only the last is asked for.
-        last_states: The states after the last step, flat.
-        sequences: Each state at every step, flat; empty when not asked for.
+        last_states: The states after the last step, flat; one that nobody asks for may be None.
+        sequences: Each state at every step, flat; may be empty when not asked for.
     """
 
     last_output: Any

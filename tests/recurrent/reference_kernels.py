@@ -1,5 +1,16 @@
 """Stand-ins for cuDNN: the same calling conventions, refusing what cuDNN would refuse.
 
+What TensorFlow's `cudnn_rnn_ops.cc` and cuDNN below it ask of a call, and `cudnn_rnn_v3` with them:
+
+- `input` of three axes, (batch, time, features) without `time_major`;
+- `input_h` of three axes, exactly (batch, directions * layers, units);
+- `input_c` of the same shape for an LSTM, and not read for the rest;
+- `params` one vector, of exactly the number of weights of that descriptor, laid out as cuDNN does;
+- `sequence_lengths` an int32 vector with one length a row, each from 1 to the number of steps;
+- one dtype for all of them: float16, float32 or float64 (the op knows bfloat16 too, which cuDNN
+  takes on some cards alone);
+- `is_training` where a gradient is to follow, since the backward op reads the reserve space.
+
 They read the opaque parameters by cuDNN's layout, step through the equations in the framework's own
 operations, so that gradients flow, and show zero past a row's length. `CALLS` counts them.
 """
@@ -104,6 +115,11 @@ def cudnn_rnn_v3(
     import tensorflow as tf
 
     directions = {"unidirectional": 1, "bidirectional": 2}[direction]
+    refuse(input.shape.rank != 3, f"input {input.shape}")
+    refuse(input_h.shape.rank != 3, f"input_h {input_h.shape}")
+    refuse(params.shape.rank != 1, f"params {params.shape}")
+    refuse(input.dtype not in (tf.float16, tf.float32, tf.float64), f"dtype {input.dtype}")
+    refuse(rnn_mode not in GATES, f"rnn_mode {rnn_mode}")
     batch, time, units = input.shape[0], input.shape[1], input_h.shape[-1]
     refuse(time_major is not False, "this stand-in takes the batch first")
     refuse(is_training is not True, "no gradient without is_training")
@@ -111,7 +127,7 @@ def cudnn_rnn_v3(
     refuse(rnn_mode == "lstm" and input_c.shape != input_h.shape, f"input_c {input_c.shape}")
     refuse(sequence_lengths.dtype != tf.int32, f"lengths of {sequence_lengths.dtype}")
     refuse(tuple(sequence_lengths.shape) != (batch,), f"lengths {sequence_lengths.shape}")
-    refuse({t.dtype for t in (input_h, params)} != {input.dtype}, "mixed dtypes")
+    refuse({t.dtype for t in (input_h, input_c, params)} != {input.dtype}, "mixed dtypes")
     if tf.executing_eagerly():
         lengths = sequence_lengths.numpy()
         refuse(lengths.min() < 1 or lengths.max() > time, f"lengths {lengths}")
@@ -166,13 +182,15 @@ def jax_lstm(
 def install(monkeypatch):
     """Put the stand-in where the backend's kernel is, and make believe that there is a GPU.
 
-    torch needs none: its kernel runs on the CPU as well, and is only counted.
+    It runs at any size, quicker or not. torch needs none: its kernel runs on the CPU as well, and
+    is only counted.
     """
     from keras_rnnkit.recurrent import kernels
 
     CALLS.clear()
     kernel = kernels.current()
     backend = keras.backend.backend()
+    monkeypatch.setattr(kernel, "FUSED_FROM_UNITS", 0)
     if backend == "tensorflow":
         monkeypatch.setattr(kernel, "cudnn_rnn", cudnn_rnn_v3)
         monkeypatch.setattr(kernel, "device", lambda tensor: "GPU")

@@ -61,7 +61,10 @@ def test_both_directions_are_those_of_the_equations(cell, mask, path, monkeypatc
     found = arrays(layer(x, initial_state=[*states[0], *states[1]], mask=mask))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
-    assert [directions for _, directions in reference_kernels.CALLS] == [2] * (path == "fused")
+    calls = [2]
+    if keras.backend.backend() == "torch" and mask is not None:
+        calls = [1, 1]  # its dense kernel would begin the backward direction in the padding
+    assert [directions for _, directions in reference_kernels.CALLS] == calls * (path == "fused")
 
 
 @pytest.mark.parametrize("merge_mode", ["concat", "sum", "ave", "mul", None])

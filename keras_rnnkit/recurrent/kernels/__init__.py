@@ -6,6 +6,7 @@ Every file defines
     HOISTS            whether taking in all inputs before the loop pays there
     COMPILES          whether a layer that would run the fused kernel may be compiled (by XLA, or by
                       torch.compile, where it runs the loop instead)
+    FUSED_FROM_UNITS  units from which the fused kernel was measured to be no slower than the loop
     scan(step, states, inputs, keep) -> (last_states, kept)
                       run `step(states, inputs_t) -> states` over the first axis of each input,
                       stacking `keep(states)` of each step
@@ -19,6 +20,9 @@ Every file defines
     compiled(function) -> function
                       the same function of nested tensors, compiled where that pays, with no
                       gradient through it
+    with_gradient(function, gradient) -> function
+                      the same function of tensors with a gradient of its own: what its inputs
+                      receive is `gradient(inputs, output, upstream)`
     outline(function, *arguments)
                       run the function's Python for what it notes of shapes, without computing
                       where the backend can do so
@@ -34,8 +38,9 @@ Every file defines
 `fused` takes one entry of `states` and `weights` for each direction (two: the second runs from the
 last valid step to the first). `states` holds (batch, units) tensors, `weights` the four tensors of
 `Equations.fused_weights`, `lengths` the valid steps of each row, at least 1, or None when all
-count. `outputs` has one (batch, time, units) for each direction, both in the order of the input,
-and `last_states` one list for each direction.
+count. `outputs` has one (batch, time, units) for each direction, in its own order of processing;
+past a row's length it may be anything. `last_states` has one list for each direction; with
+`lengths`, a state that the kernel does not give at the end of a row is None.
 """
 
 import importlib

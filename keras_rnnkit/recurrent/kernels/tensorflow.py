@@ -6,10 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.kernels import Machine
 
 LOOP = "loop"
 HOISTS = False
+FUSED_FROM_UNITS = 0
 COMPILES = False
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
@@ -78,6 +80,7 @@ def fused_conditions(
 def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> Any:
     """Run cuDNN over right-padded rows; see the package's docstring."""
     directions = len(weights)
+    counted = lengths
     if lengths is None:
         lengths = tf.fill([tf.shape(sequence)[0]], tf.shape(sequence)[1])
     initial = [tf.stack(direction, axis=1) for direction in zip(*states, strict=True)]
@@ -93,8 +96,9 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
         time_major=False,
     )
     last = [h, c] if kind == "lstm" else [h]
+    forward, *backward = tf.split(outputs, directions, axis=-1)
     return (
-        tf.split(outputs, directions, axis=-1),
+        [forward, *(masks.reversed_rows(each, counted) for each in backward)],
         [[state[:, d] for state in last] for d in range(directions)],
     )
 
@@ -115,6 +119,17 @@ def compiled(function: Any) -> Any:
     # TensorFlow counts graphs by a function's code, and would warn of every new model; a partial
     # has no code.
     return tf.function(functools.partial(function), autograph=False)
+
+
+def with_gradient(function: Any, gradient: Any) -> Any:
+    """The function with a gradient of its own; see the package's docstring."""
+
+    @tf.custom_gradient
+    def differentiable(*inputs: Any) -> Any:
+        output = function(*inputs)
+        return output, lambda upstream: gradient(inputs, output, upstream)
+
+    return differentiable
 
 
 def outline(function: Any, *arguments: Any) -> None:

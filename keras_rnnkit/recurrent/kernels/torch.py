@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.kernels import Machine, unrolled
 
 LOOP = "loop"
 HOISTS = True
+FUSED_FROM_UNITS = 0
 COMPILES = True
 
 scan = unrolled
@@ -41,43 +42,81 @@ def fused_conditions(
 
 
 def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> Any:
-    """Run torch's kernel over right-padded rows; see the package's docstring."""
+    """Run torch's kernel over right-padded rows; see the package's docstring.
+
+    It takes rows of their own lengths only as a packed sequence of one batch size a step, which is
+    several times slower and waits for the GPU. So it runs on over the padding, where nothing that
+    it computes reaches a valid step: forward it comes last, and backward each row is reversed by
+    itself.
+    """
+    if lengths is None:
+        outputs, last = _dense(kind, sequence, states, weights)
+        return [outputs[0], *(torch.flip(each, [1]) for each in outputs[1:])], last
+    found = []
+    for direction, (initial, matrices) in enumerate(zip(states, weights, strict=True)):
+        rows = masks.reversed_rows(sequence, lengths) if direction else sequence
+        (outputs,), _ = _dense(kind, rows, [initial], [matrices])
+        found.append(outputs)
+    return found, [[None] * len(each) for each in states]
+
+
+def _dense(kind: str, sequence: Any, states: Any, weights: Any) -> Any:
+    """Run every step of every row: outputs in the order of the input, and the last states."""
     directions = len(weights)
-    time = sequence.shape[1]
-    parameters = [
-        parameter
-        for kernel, recurrent_kernel, *biases in weights
-        for parameter in (kernel.T.contiguous(), recurrent_kernel.T.contiguous(), *biases)
-    ]
     initial = [torch.stack(direction).contiguous() for direction in zip(*states, strict=True)]
-    options = (parameters, True, 1, 0.0, torch.is_grad_enabled(), directions == 2)
-    hx = tuple(initial) if kind == "lstm" else initial[0]
-    if lengths is None or not len(sequence):  # nothing to pack
-        outputs, *last = KERNELS[kind](sequence, hx, *options, True)
-    else:
-        # The lengths go to the CPU, as torch asks: one wait for the GPU a call.
-        packed = pack_padded_sequence(
-            sequence, lengths.to("cpu", torch.int64), batch_first=True, enforce_sorted=False
-        )
-        order, back = packed.sorted_indices, packed.unsorted_indices
-        initial = [state[:, order].contiguous() for state in initial]
-        hx = tuple(initial) if kind == "lstm" else initial[0]
-        data, *last = KERNELS[kind](packed.data, packed.batch_sizes, hx, *options)
-        last = [state[:, back] for state in last]
-        outputs, _ = pad_packed_sequence(
-            PackedSequence(data, packed.batch_sizes, order, back),
-            batch_first=True,
-            total_length=time,
-        )
+    outputs, *last = KERNELS[kind](
+        sequence,
+        tuple(initial) if kind == "lstm" else initial[0],
+        one_chunk(weights),
+        True,  # with biases
+        1,  # layer
+        0.0,  # dropout between layers
+        torch.is_grad_enabled(),
+        directions == 2,
+        True,  # batch first
+    )
     return (
         list(torch.chunk(outputs, directions, dim=-1)),
         [[state[d] for state in last] for d in range(directions)],
     )
 
 
+def one_chunk(weights: Any) -> list[Any]:
+    """Lay the weights side by side as cuDNN does: every matrix transposed, then every bias.
+
+    Where they lie elsewhere torch compacts them at each call, and warns of it.
+    """
+    parts = [matrix.T for direction in weights for matrix in direction[:2]]
+    parts += [bias for direction in weights for bias in direction[2:]]
+    chunk = torch.cat([part.reshape(-1) for part in parts])
+    views = torch.split(chunk, [part.numel() for part in parts])
+    shaped = [view.view(part.shape) for view, part in zip(views, parts, strict=True)]
+    matrices, biases = shaped[: len(parts) // 2], shaped[len(parts) // 2 :]
+    pairs = range(0, len(matrices), 2)
+    return [w for at in pairs for w in (*matrices[at : at + 2], *biases[at : at + 2])]
+
+
 def compiled(function: Any) -> Any:
     """The function without a record for gradients; see the package's docstring."""
     return torch.no_grad()(function)
+
+
+def with_gradient(function: Any, gradient: Any) -> Any:
+    """The function with a gradient of its own; see the package's docstring."""
+
+    class Differentiable(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, *inputs: Any) -> Any:
+            output = function(*inputs)
+            context.save_for_backward(*inputs, output)
+            return output
+
+        @staticmethod
+        def backward(context: Any, upstream: Any) -> Any:
+            *inputs, output = context.saved_tensors
+            return gradient(inputs, output, upstream)
+
+    return Differentiable.apply
 
 
 def outline(function: Any, *arguments: Any) -> None:
