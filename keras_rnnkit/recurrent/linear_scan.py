@@ -10,6 +10,7 @@ The gradient is the same recurrence run the other way: with `g[t] = dc[t] + leak
 """
 
 import functools
+import operator
 from typing import Any
 
 import keras
@@ -109,25 +110,23 @@ def _joined(found: list[Any], axis: int, reverse: bool) -> Any:
 
 def _steps(pairs: list[Any], c: Any, composed: bool) -> list[Any]:
     """Each state after these steps from the one before the first."""
+    times = kernels.current().times if composed else operator.mul
     found = []
     for leak, drive in pairs:
-        c = (_times(leak, c) if composed else leak * c) + drive
+        c = times(leak, c) + drive
         found.append(c)
     return found
 
 
 def _composed(pairs: list[Any]) -> tuple[Any, Any]:
     """The one step that these steps make together."""
+    # A product of leaks may become infinite where no state ever does.
+    times = kernels.current().times
     leak, drive = pairs[0]
     for next_leak, next_drive in pairs[1:]:
-        leak = _times(leak, next_leak)
+        leak = times(leak, next_leak)
         drive = next_leak * drive + next_drive
     return leak, drive
-
-
-def _times(product: Any, factor: Any) -> Any:
-    """Multiply a product of leaks, which may have become infinite where no state ever does."""
-    return ops.where(factor == 0, ops.zeros_like(factor), product * factor)
 
 
 def _before(c: Any, initial: Any, reverse: bool) -> Any:

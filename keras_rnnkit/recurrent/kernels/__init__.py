@@ -23,6 +23,8 @@ Every file defines
     with_gradient(function, gradient) -> function
                       the same function of tensors with a gradient of its own: what its inputs
                       receive is `gradient(inputs, output, upstream)`
+    times(product, factor)
+                      their product, zero where the factor is zero, were the product infinite
     outline(function, *arguments)
                       run the function's Python for what it notes of shapes, without computing
                       where the backend can do so

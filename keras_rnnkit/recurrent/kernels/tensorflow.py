@@ -132,6 +132,11 @@ def with_gradient(function: Any, gradient: Any) -> Any:
     return differentiable
 
 
+def times(product: Any, factor: Any) -> Any:
+    """Multiply; see the package's docstring."""
+    return tf.math.multiply_no_nan(product, factor)
+
+
 def outline(function: Any, *arguments: Any) -> None:
     """Trace a function for its shapes; see the package's docstring."""
     tf.function(function, autograph=False).get_concrete_function(*arguments)

@@ -119,6 +119,11 @@ def with_gradient(function: Any, gradient: Any) -> Any:
     return Differentiable.apply
 
 
+def times(product: Any, factor: Any) -> Any:
+    """Multiply; see the package's docstring."""
+    return torch.where(factor == 0, 0.0, product * factor)
+
+
 def outline(function: Any, *arguments: Any) -> None:
     """Call a function for its shapes; see the package's docstring."""
     with torch.no_grad():
