@@ -421,13 +421,14 @@ class Recorder:
         """Undo `join` for a record, or a sequence of them."""
         if len(self.shapes) == 1:
             return [record]
-        sizes = [math.prod(shape) for shape in self.shapes]
-        ends = [sum(sizes[: index + 1]) for index in range(len(sizes) - 1)]
         lead = tuple(ops.shape(record)[:-1])
-        return [
-            ops.reshape(part, (*lead, *shape)) if len(shape) != 1 else part
-            for part, shape in zip(ops.split(record, ends, axis=-1), self.shapes, strict=True)
-        ]
+        found, start = [], 0
+        for shape in self.shapes:
+            # Slices, since Keras's split waits for the GPU on torch.
+            part = record[..., start : start + math.prod(shape)]
+            found.append(ops.reshape(part, (*lead, *shape)) if len(shape) != 1 else part)
+            start += math.prod(shape)
+        return found
 
 
 def require_time_axis(name: str, sequences: Any) -> None:

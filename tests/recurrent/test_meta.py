@@ -80,6 +80,26 @@ def test_forward_and_backward_stay_on_the_device(name, case, masked, elsewhere):
         assert variable.value.grad.device.type == "meta", variable.path
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_any_cell_stays_on_the_device(masked, elsewhere):
+    cells = [rk.GRUCell(3, dropout=0.5, recurrent_dropout=0.5), keras.layers.LSTMCell(4)]
+    layer = rk.RNN(cells, return_sequences=True, return_state=True, return_state_sequences=True)
+    x = torch.empty((BATCH, TIME, FEATURES), device="meta", requires_grad=True)
+    mask = torch.ones((BATCH, TIME), dtype=torch.bool, device="meta") if masked else None
+    results = keras.tree.flatten(layer(x, mask=mask, training=True))
+    sum(result.sum() for result in results).backward()
+    assert {str(result.device) for result in (*results, x.grad)} == {"meta"}
+
+
+@pytest.mark.parametrize("options", [{}, {"freeze_found": True}, {"trainable": True}])
+def test_word_vectors_stay_on_the_device(options, elsewhere):
+    layer = rk.GloVeEmbedding({"a": [1.0, 2.0], "b": [3.0, 4.0]}, ["a", "b", "c"], **options)
+    rows = layer(torch.zeros((BATCH, TIME), dtype=torch.int32, device="meta"))
+    assert str(rows.device) == "meta"
+    if options:
+        rows.sum().backward()
+
+
 def test_weights_lie_side_by_side_in_memory_as_cudnn_wants_them():
     """Every matrix of every direction, then every bias: else torch compacts them at each call."""
     rng = np.random.default_rng(0)
