@@ -36,25 +36,26 @@ NAMES = {
     "jax": "JAX",
     "torch": "PyTorch",
 }
+TENSORFLOW = "tensorflow>=2.18"  # as pyproject.toml asks
 # What metadata did not say, or said too late: if both hold, the message is true.
 MISFITS = (
     (
         "keras>=3",
         "tensorflow<2.16",
         "Keras 3 runs on TensorFlow 2.16 or later",
-        "pip install 'tensorflow>=2.18'",
+        f"pip install '{TENSORFLOW}'",
     ),
     (
         "numpy>=2",
         "tensorflow<2.18",
         "TensorFlow before 2.18 was compiled for NumPy 1",
-        "pip install 'tensorflow>=2.18', or 'numpy<2'",
+        f"pip install '{TENSORFLOW}', or 'numpy<2'",
     ),
     (
         "numpy>=1.20",
         "tensorflow<2.6",
         "Cannot convert a symbolic Tensor to a numpy array, in every recurrent layer",
-        "pip install 'tensorflow>=2.18'",
+        f"pip install '{TENSORFLOW}'",
     ),
 )
 
@@ -188,7 +189,8 @@ def _unmet(
     for asker in askers:
         for line in asker.requires or ():
             requirement = Requirement(line)
-            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            # This package asks for JAX and torch in extras of their names.
+            if requirement.marker and not requirement.marker.evaluate({"extra": backend}):
                 continue
             present = installed(requirement.name)
             if present is None and requirement.name == "tensorflow" != backend:

@@ -3,15 +3,22 @@
 import ast
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import keras_rnnkit as rk
+from keras_rnnkit import versions
 
 PACKAGE = Path(rk.__file__).parent
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 ALLOWED = {  # a room -> the rooms it may import
     "data": set(),
     "datasets": {"data"},
@@ -91,6 +98,54 @@ def test_import_loads_no_optional_package():
     new = set(ast.literal_eval(run.stdout.splitlines()[-1]))
     unwanted = {"pandas", "polars", "matplotlib", "pyarrow", "torch", "jax", "narwhals", "scipy"}
     assert not new & unwanted
+
+
+def lowest(lines):
+    """The lowest version of each package that is asked for."""
+    asked = (Requirement(line) for line in lines if "keras-rnnkit" not in line)
+    return {
+        each.name: bound.version
+        for each in asked
+        for bound in each.specifier
+        if bound.operator == ">="
+    }
+
+
+def test_the_lowest_versions_are_those_of_the_constraints():
+    declared = [*PROJECT["dependencies"]]
+    for extra in ("plot", "jax", "torch", "test"):
+        declared += EXTRAS[extra]
+    pins = (ROOT / "tests" / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in pins if not line.startswith("#"))
+    assert pinned == lowest(declared)
+
+
+def test_docs_and_doctor_name_the_versions_that_are_declared():
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\S+) \| (\S+) \| `keras-rnnkit(?:\[(\w+)\])?` \|$", page, re.MULTILINE)
+    wanted = [(name, version, "") for name, version in lowest(PROJECT["dependencies"]).items()]
+    for extra in ("jax", "torch", "plot"):
+        wanted += [(name, version, extra) for name, version in lowest(EXTRAS[extra]).items()]
+    assert rows == wanted
+    assert versions.TENSORFLOW in PROJECT["dependencies"]
+
+
+def test_the_commands_without_tensorflow_name_every_other_dependency():
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    others = [line for line in PROJECT["dependencies"] if line != versions.TENSORFLOW]
+    for extra in ("jax", "torch"):
+        names = " ".join(f'"{line}"' for line in EXTRAS[extra] + others)
+        assert f"\npip install {names}\npip install --no-deps keras-rnnkit\n" in page
+
+
+def test_each_python_that_is_declared_is_checked():
+    named = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert PROJECT["requires-python"] == f">={named[0]}"
+    assert f"| Python | {named[0]} to {named[-1]} |" in page
+    check = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for version in named:
+        assert f"    venv {version}\n" in check, f"nothing in .ci/run runs on Python {version}"
 
 
 # None is what a package that is not installed looks like to `import` and to `find_spec` alike.

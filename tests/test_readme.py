@@ -25,6 +25,16 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
         assert str(namespace["series"]) in text
 
 
+def test_the_readme_renders_alone():
+    """On a package index no file lies beside it: what it links to or shows has a full address."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$|`[^`\n]+`", "", text, flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(\s*<?([^)\s>]+)|^\[[^\]]+\]:\s*(\S+)", prose, flags=re.MULTILINE)
+    markup = re.findall(r"""\b(?:src|href)\s*=\s*["']?([^"'\s>]+)""", prose)
+    for target in [one or other for one, other in links] + markup:
+        assert target.startswith("https://"), f"README.md points to {target}"
+
+
 def test_the_chinese_quickstart_shows_the_same_code():
     def blocks(page):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")

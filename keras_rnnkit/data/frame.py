@@ -141,10 +141,11 @@ def _months_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> 
     days = series.time.astype("datetime64[D]")  # type: ignore[union-attr]
     latest = np.maximum.reduceat(days - days.astype("datetime64[M]"), series.bounds[:-1])
     later = days[origin].astype("datetime64[M]")[:, np.newaxis] + ahead
-    length = (later + 1).astype("datetime64[D]") - later.astype("datetime64[D]")
-    day = np.minimum(latest[series.group_of(origin)][:, np.newaxis], length - 1)
+    first = later.astype("datetime64[D]")
+    last = (later + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D")
+    day = np.minimum(latest[series.group_of(origin)][:, np.newaxis], last - first)
     clock = series.time[origin] - days[origin]  # type: ignore[index]
-    return np.asarray(later.astype("datetime64[D]") + day + clock[:, np.newaxis])
+    return np.asarray(first + day + clock[:, np.newaxis])
 
 
 def _native(data: dict[str, np.ndarray], backend: str | None) -> Any:

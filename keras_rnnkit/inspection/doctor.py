@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from keras_rnnkit.recurrent import kernels, paths
 from keras_rnnkit.versions import (
+    TENSORFLOW,
     Finding,
     as_table,
     chosen_backend,
@@ -329,7 +330,7 @@ def _error_findings(
     yield finding(
         "Cannot convert a symbolic Tensor to a numpy array",
         "it comes of NumPy 1.20 or later with TensorFlow before 2.6",
-        "pip install 'tensorflow>=2.18'" if symbolic else "",
+        f"pip install '{TENSORFLOW}'" if symbolic else "",
         symbolic,
     )
     tensorflow_on_gpu = backend == "tensorflow" and bool(machine.gpus)

@@ -56,6 +56,7 @@ class Bidirectional(keras.layers.Bidirectional):
 
     def __init__(self, layer: Any, **kwargs: Any) -> None:
         super().__init__(layer, **kwargs)
+        self.supports_masking = True  # which Keras's own no longer does after 3.15
         self.return_state_sequences = getattr(self.forward_layer, "return_state_sequences", False)
         backward = getattr(self.backward_layer, "return_state_sequences", False)
         if self.return_state_sequences != backward:

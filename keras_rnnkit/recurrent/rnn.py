@@ -63,6 +63,7 @@ class StateSequences(keras.layers.RNN):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.supports_masking = True  # which Keras's own no longer do after 3.15
         if save_states and not self.stateful:
             raise ValueError(
                 "`save_states=True` saves the states that a stateful layer carries; received "

@@ -105,7 +105,7 @@ def test_windows_without_targets():
 
 def test_the_table_of_a_split():
     time = np.datetime64("2024-01-01", "h") + np.arange(2000)
-    time[1500:] += 24
+    time[1500:] += np.timedelta64(24, "h")
     values = np.ones((2000, 2))
     values[100, 1] = values[101] = np.nan
     group = np.repeat(["a", "b"], [1990, 10])

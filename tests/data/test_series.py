@@ -310,7 +310,7 @@ def test_views_share_the_rows():
 
 def test_repr_of_a_panel():
     time = np.tile(np.datetime64("2024-01-01T00:10") + np.arange(0, 40, 10), 7)
-    time[3] += 60
+    time[3] += np.timedelta64(60, "m")
     values = np.ones((28, 2))
     values[5:7, 1] = np.nan
     series = rk.TimeSeries(values, names=["T", "p"], time=time, group=np.repeat(np.arange(7), 4))

@@ -213,7 +213,7 @@ def test_parse_step(step, expected):
         *((step, "must be text such as '10min', a timedelta") for step in (True, 1.5, None, [1])),
         *((step, "freq= must be positive") for step in (0, -5, np.timedelta64(0, "h"))),
         (dt.timedelta(-1), "freq= must be positive"),
-        (np.timedelta64("NaT"), "freq= must be positive"),
+        (np.timedelta64("NaT", "s"), "freq= must be positive"),
     ],
 )
 def test_wrong_steps_are_refused(step, message):

@@ -4,25 +4,21 @@ import re
 
 import pytest
 
-from tests.examples.program import run_example
-
 
 @pytest.mark.backends
-def test_traces_a_review_and_finds_the_unit_that_carries_the_verdict(tmp_path):
-    done = run_example("cell_states.py", tmp_path, "--quick", "--output", "out")
-    assert done.returncode == 0, done.stderr
-    assert "GENERATED" in done.stdout
-    correlation = re.search(r"correlation of (-?\d\.\d\d) over 300 validation", done.stdout)
+def test_traces_a_review_and_finds_the_unit_that_carries_the_verdict(run_example, tmp_path):
+    printed = run_example("cell_states.py", "--quick", "--output", "out")
+    assert "GENERATED" in printed
+    correlation = re.search(r"correlation of (-?\d\.\d\d) over 300 validation", printed)
     # A verdict made from the last state alone is bound to be found in it.
     assert 0.5 < abs(float(correlation[1])) <= 1
     for name in ("h", "c", "i", "f", "g", "o"):
-        assert re.search(rf"^  {name} +-?\d", done.stdout, re.MULTILINE), name
+        assert re.search(rf"^  {name} +-?\d", printed, re.MULTILINE), name
     for name in ("cell_states.png", "verdict.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_looks_at_the_review_that_it_is_given(tmp_path):
+def test_looks_at_the_review_that_it_is_given(run_example):
     review = "a dull film was the plot not good"
-    done = run_example("cell_states.py", tmp_path, "--quick", "--epochs", "1", "--review", review)
-    assert done.returncode == 0, done.stderr
-    assert f"... {review}\nis positive with a probability of 0." in done.stdout
+    printed = run_example("cell_states.py", "--quick", "--epochs", "1", "--review", review)
+    assert f"... {review}\nis positive with a probability of 0." in printed

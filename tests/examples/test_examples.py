@@ -1,32 +1,24 @@
 """The examples run to their end as a newcomer runs them, and show what they promise."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
+import pytest
 
 
-def run_example(name, tmp_path):
-    """What a short run of an example prints, and the files it leaves."""
-    run = subprocess.run(
-        [sys.executable, ROOT / "examples" / name, "--quick", "--output", "out"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error::UserWarning"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    files = list((tmp_path / "out").iterdir())
-    for path in files:
-        assert path.suffix != ".png" or path.read_bytes().startswith(b"\x89PNG")
-    return run.stdout, {path.name for path in files}
+@pytest.fixture
+def quick(run_example, tmp_path):
+    """A function of an example's name: what a short run prints, and the files that it leaves."""
+
+    def run(name):
+        text = run_example(name, "--quick", "--output", "out")
+        files = list((tmp_path / "out").iterdir())
+        for path in files:
+            assert path.suffix != ".png" or path.read_bytes().startswith(b"\x89PNG")
+        return text, {path.name for path in files}
+
+    return run
 
 
-def test_weather_forecast_runs_and_leaves_its_results(tmp_path):
-    text, files = run_example("weather_forecast.py", tmp_path)
+def test_weather_forecast_runs_and_leaves_its_results(quick):
+    text, files = quick("weather_forecast.py")
     assert "SYNTHETIC" in text
     table = text[text.index("MAE in degC") :].splitlines()
     errors = {line[:22].strip(): [float(cell) for cell in line.split()[-3:]] for line in table[1:4]}
@@ -38,8 +30,8 @@ def test_weather_forecast_runs_and_leaves_its_results(tmp_path):
     assert files == {"forecast.png", "loss.png", "model.keras", "scaler.json"}
 
 
-def test_gradient_flow_shows_what_dies_and_what_helps(tmp_path):
-    text, pictures = run_example("gradient_flow.py", tmp_path)
+def test_gradient_flow_shows_what_dies_and_what_helps(quick):
+    text, pictures = quick("gradient_flow.py")
     assert pictures == {"gradient_starts.png", "gradient_helped.png"}
     lines = [line for line in text.splitlines() if line[36:38].strip().isdigit()]
     factors = {line[:32].strip(): float(line[38:46]) for line in lines}
@@ -48,8 +40,8 @@ def test_gradient_flow_shows_what_dies_and_what_helps(tmp_path):
     assert "RecurrentMonitor stopped the run" in text
 
 
-def test_recurrent_dropout_shows_the_old_formula_and_ours(tmp_path):
-    text, pictures = run_example("recurrent_dropout.py", tmp_path)
+def test_recurrent_dropout_shows_the_old_formula_and_ours(quick):
+    text, pictures = quick("recurrent_dropout.py")
     assert pictures == {"recurrent_dropout.png"}
     largest = {
         line.split()[0]: float(line.split()[-1]) for line in text.splitlines() if "|h|" in line

@@ -4,7 +4,6 @@ import keras
 import pytest
 
 import keras_rnnkit as rk
-from tests.examples.program import run_example
 
 KINDS = ("SimpleRNN", "LSTM", "GRU")
 
@@ -17,13 +16,12 @@ def table(output):
 
 
 @pytest.mark.backends
-def test_runs_on_generated_reviews_and_scores_raw_ones_in_a_new_process(tmp_path):
-    done = run_example("sentiment.py", tmp_path, "--quick", "--output", "out")
-    assert done.returncode == 0, done.stderr
-    assert "GENERATED" in done.stdout
+def test_runs_on_generated_reviews_and_scores_raw_ones_in_a_new_process(run_example, tmp_path):
+    printed = run_example("sentiment.py", "--quick", "--output", "out")
+    assert "GENERATED" in printed
     for address in ("ai.stanford.edu/~amaas/data/sentiment", "nlp.stanford.edu/projects/glove"):
-        assert address in done.stdout
-    rows = table(done.stdout)
+        assert address in printed
+    rows = table(printed)
     assert tuple(rows) == KINDS
     for kind, cells in rows.items():
         layer = getattr(rk, kind)(32)
@@ -33,19 +31,16 @@ def test_runs_on_generated_reviews_and_scores_raw_ones_in_a_new_process(tmp_path
         assert 1 <= int(cells[2]) <= 2
         assert all(0 < float(cell) < 1.5 for cell in cells[3:8])
         assert cells[8] in ("loop", "scan", "aten", "cudnn")
-    assert "A new process scored 32 raw reviews the same" in done.stdout
+    assert "A new process scored 32 raw reviews the same" in printed
     assert (tmp_path / "out" / "history.png").read_bytes().startswith(b"\x89PNG")
 
-    again = run_example(
-        "sentiment.py", tmp_path, "--predict", "out", input="a superb film\n\na film\n"
-    )
-    assert again.returncode == 0, again.stderr
-    scored = [line.split("\t") for line in again.stdout.splitlines()]
+    again = run_example("sentiment.py", "--predict", "out", given="a superb film\n\na film\n")
+    scored = [line.split("\t") for line in again.splitlines()]
     assert [text for _, text in scored] == ["a superb film", "a film"]
     assert all(0 <= float(probability) <= 1 for probability, _ in scored)
 
 
-def test_reads_a_folder_and_a_vector_file_and_can_freeze_the_rows(tmp_path):
+def test_reads_a_folder_and_a_vector_file_and_can_freeze_the_rows(run_example, tmp_path):
     words = {"fine": "pos", "dull": "neg"}
     for part in ("train", "val"):
         for word, label in words.items():
@@ -57,16 +52,15 @@ def test_reads_a_folder_and_a_vector_file_and_can_freeze_the_rows(tmp_path):
                 (folder / f"{number}_7.txt").write_text(text, encoding="utf-8")
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("fine 1 0 0\ndull 0 1 0\nfilm 0 0 1\n", encoding="utf-8")
-    done = run_example(
-        *("sentiment.py", tmp_path),
+    printed = run_example(
+        "sentiment.py",
         *("--data", "aclImdb", "--glove", "vectors.txt", "--freeze", "--quick"),
         *("--units", "4", "--maxlen", "8", "--dim", "3", "--seed", "1"),
     )
-    assert done.returncode == 0, done.stderr
-    assert "GENERATED" not in done.stdout
-    assert "train      80 reviews, 40 positive, 40 negative" in done.stdout
-    assert "4 of the training reviews are set aside" in done.stdout
-    assert set(table(done.stdout)) == set(KINDS)
+    assert "GENERATED" not in printed
+    assert "train      80 reviews, 40 positive, 40 negative" in printed
+    assert "4 of the training reviews are set aside" in printed
+    assert set(table(printed)) == set(KINDS)
     if keras.backend.backend() == "tensorflow":
         model = keras.saving.load_model(tmp_path / "results" / "sentiment.keras")
         assert model.input_shape == (None,)

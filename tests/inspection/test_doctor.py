@@ -152,6 +152,18 @@ def test_versions_that_do_not_fit(planted, backend, subject, words, tmp_path, mo
     assert "pip install" in found[subject].advice
 
 
+@pytest.mark.parametrize(("backend", "subject"), [("jax", "JAX"), ("torch", "PyTorch")])
+def test_a_backend_older_than_this_package_asks_for(backend, subject, tmp_path, monkeypatch):
+    plant(tmp_path, "keras-rnnkit", "0.1.0", f'{backend}>=2; extra == "{backend}"')
+    plant(tmp_path, backend, "1.9.0")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {finding.subject: finding for finding in versions.version_findings(backend)}
+    assert found[subject].level == "fault"
+    assert found[subject].found == f"1.9.0; keras-rnnkit 0.1.0 asks for {backend}>=2"
+    assert f"pip install '{backend}>=2'" in found[subject].advice
+    assert "fault" not in {finding.level for finding in versions.version_findings("tensorflow")}
+
+
 def test_a_python_that_a_package_does_not_take(tmp_path, monkeypatch):
     plant(tmp_path, "torch", "2.6.0", python="<3.4")
     monkeypatch.syspath_prepend(tmp_path)
