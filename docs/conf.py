@@ -57,7 +57,7 @@ autosummary_context = {
         "GRUCell": "unpack",
         "GloVeEmbedding": "vocabulary, build, call, embeddings, set_weights, enable_lora, "
         "quantize, get_config, from_config",
-        "GradientFlow": "__getitem__, plot",
+        "GradientFlow": "__getitem__",
         "LSTM": "reset_state",
         "LSTMCell": "unpack",
         "PathReport": "__getitem__",

@@ -4,7 +4,7 @@ Where the gradient dies, and what helps
 
 A value of one or minus one comes with the first step, then noise; which it was is asked after the
 last step. SimpleRNN, LSTM and GRU start on this task, and ``rk.gradient_flow`` tells how much of
-the loss's gradient gets back to the first step. Then what helps, each beside what the model learns
+a gradient each carries back to the first step. Then what helps, each beside what the model learns
 with it: an orthogonal start, a GRU whose gate starts open, a shorter window, and, where the
 gradient explodes instead, clipping.
 
@@ -110,9 +110,9 @@ def run(name, layer, arguments, steps=None, optimizer=None, prepare=None):
 
 def draw(flows, loss, title, path):
     flow = rk.GradientFlow({each.layer: each for each in flows}, loss)
-    axes = flow.plot()
-    axes.set_title(title, fontsize="medium")
-    axes.figure.savefig(path, dpi=110)
+    axes = rk.plot.gradient_flow(flow)
+    axes[0].set_title(title, fontsize="medium")
+    axes[0].figure.savefig(path, dpi=110)
 
 
 def main():

@@ -21,8 +21,8 @@ class RecurrentMonitor(keras.callbacks.Callback):
 
     - `gru/z_low`, `gru/z_high`: the share of each gate's values below 0.1 and above 0.9 in
       magnitude;
-    - `gru/half_life`: the lag in steps at which the gradient's norm has halved, inf if it never
-      does; `gru/factor`: its factor a step. Only with `y`.
+    - `gru/half_life`: the lag in steps at which what the layer carries of a gradient has halved,
+      inf if it never does; `gru/factor`: its factor a step; see `gradient_flow`. Only with `y`.
 
     `History` and the progress bar have them. A callback that reads logs, such as `CSVLogger`,
     `TensorBoard` or an `EarlyStopping` on one of these keys, must stand after this one in the list:
@@ -39,6 +39,8 @@ class RecurrentMonitor(keras.callbacks.Callback):
 
     Attributes:
         message: Why the run was stopped, or "".
+        notes: By key, what could not be seen of a layer, and why, since the first epoch's end: the
+            gates of a cell of another kind, all of a cell that the model steps by itself.
 
     Raises:
         ValueError: When training starts, if the model holds no recurrent layer.
@@ -58,13 +60,14 @@ class RecurrentMonitor(keras.callbacks.Callback):
     def __init__(self, x: Any, y: Any = None, *, batch_size: int = 32) -> None:
         super().__init__()
         self.message = ""
+        self.notes: dict[str, str] = {}
         self._x, self._y, self._batch_size = x, y, batch_size
         self._tracer: Tracer | None = None
         self._gauge: FlowGauge | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Make ready for this model."""
-        self.message = ""
+        self.message, self.notes = "", {}
         self._tracer = self._gauge = None
         passes.require_rows(self.model, self._batch_size, x=self._x, y=self._y)
 
@@ -86,7 +89,9 @@ class RecurrentMonitor(keras.callbacks.Callback):
         for key, one in traced.items():
             for gate, (low, high) in one.summary.saturation.items():
                 logs[f"{key}/{gate}_low"], logs[f"{key}/{gate}_high"] = float(low), float(high)
-            if key in flow:
+            if one.note:
+                self.notes[key] = one.note
+            if key in flow and flow[key].norms:
                 logs[f"{key}/half_life"], logs[f"{key}/factor"] = (
                     flow[key].half_life,
                     flow[key].factor,

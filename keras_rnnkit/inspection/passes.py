@@ -2,11 +2,15 @@
 
 Every recurrent layer of Keras settles its inputs (initial states, mask, dropout) and then calls
 its `inner_loop`; every one of this package its `run`. While `intercepted` lasts, that method asks
-a handler instead. Calls are made in a `keras.StatelessScope`, so that nothing they assign, carried
-states and seeds included, reaches the model.
+a handler instead, in the thread that looks: every other thread goes on with the layer's own. Calls
+are made in a `keras.StatelessScope`, so that nothing they assign, carried states and seeds
+included, reaches the model; what is to run with another attribute runs on a `stand_in`.
 """
 
 import contextlib
+import functools
+import inspect
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,24 +20,30 @@ import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import masks
-from keras_rnnkit.recurrent.bidirectional import Bidirectional
 from keras_rnnkit.recurrent.paths import named_layers
 from keras_rnnkit.recurrent.rnn import RNN, Pass, StateSequences
+
+STEPPED = "stepped by the model itself: its states are seen when it runs in a keras.layers.RNN"
+
+_looking = threading.RLock()  # one thread looks at a time
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a recurrent layer lies in a model.
+    """Where a recurrent layer, or a cell that a model steps by itself, lies in a model.
 
     Attributes:
         key: The names that lead to it, joined by `/`; the root's own name only if it is the layer.
-        layer: The layer.
-        repeated: Whether a TimeDistributed around it calls it once for each of its outer steps.
+        layer: The layer or cell.
     """
 
     key: str
     layer: Any
-    repeated: bool
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether it is a cell."""
+        return not isinstance(self.layer, keras.layers.RNN)
 
 
 @dataclass
@@ -41,15 +51,18 @@ class Met:
     """A pass that a layer is about to make.
 
     Attributes:
-        site: The layer that makes it.
+        key: The layer's, numbered from its second call on; the outer steps of a call of a
+            TimeDistributed have one.
+        layer: The layer that makes it.
         settled: Its inputs, in the order of processing.
-        original: The method that makes it.
+        method: The name of the method that makes it.
         arguments: What that method was called with.
     """
 
-    site: Site
+    key: str
+    layer: Any
     settled: Pass
-    original: Callable[..., Any]
+    method: str
     arguments: tuple[Any, ...]
 
     def own(self) -> tuple[Any, Any]:
@@ -58,70 +71,64 @@ class Met:
         Returns:
             What its method returns, and the output of every step in the order of processing.
         """
-        layer = self.site.layer
-        kept = layer.return_sequences
         # The kernel that runs is the same; Keras keeps the last output apart all the same.
-        layer.return_sequences = True
-        try:
-            result = self.original(*self.arguments)
-        finally:
-            layer.return_sequences = kept
-        return result, result.outputs if isinstance(layer, StateSequences) else result[1]
+        twin = stand_in(self.layer, return_sequences=True)
+        result = getattr(type(self.layer), self.method)(twin, *self.arguments)
+        return result, result.outputs if isinstance(twin, StateSequences) else result[1]
 
-    def sequences(self) -> Any:
-        """The layer's input, (batch, time, ...), in the order of the input."""
-        sequences = self.settled.sequences
-        return ops.flip(sequences, axis=1) if self.site.layer.go_backwards else sequences
-
-    def through(self, cell: Any, sequences: Any) -> Any:
-        """Make the pass with another cell over other sequences, in Keras's own time loop.
+    def through(self, cell: Any, sequences: Any, states: Any) -> Any:
+        """Make the pass with another cell over other inputs, in Keras's own time loop.
 
         Args:
             cell: Steps over the same states as the layer's.
-            sequences: (batch, time, ...), in the order of the input.
+            sequences: (batch, time, ...), in the order of processing.
+            states: The states before the first step.
 
         Returns:
             What the layer's own method returns.
         """
-        layer = self.site.layer
-        options = {"unroll": layer.unroll, "dtype": layer.dtype_policy, "name": layer.name}
+        layer, settled = self.layer, self.settled
+        options = {
+            "return_sequences": layer.return_sequences,
+            "unroll": layer.unroll,
+            "dtype": layer.dtype_policy,
+            "name": layer.name,
+        }
         if isinstance(layer, StateSequences):
-            loop = RNN(
-                cell,
-                return_sequences=layer.return_sequences,
-                return_state_sequences=layer.return_state_sequences,
-                **options,
-            )
-            settled = self.settled
-            ordered = ops.flip(sequences, axis=1) if layer.go_backwards else sequences
-            return loop.run(Pass(ordered, settled.states, settled.mask, settled.training))
-        loop = keras.layers.RNN(
-            cell,
-            return_sequences=layer.return_sequences,
-            go_backwards=layer.go_backwards,
-            zero_output_for_mask=layer.zero_output_for_mask,
-            **options,
-        )
-        _, states, mask, training = self.arguments
-        return loop.inner_loop(sequences, states, mask, training=training)
+            keeps = layer.return_state_sequences
+            loop = RNN(cell, return_state_sequences=keeps, **options)
+            return loop.run(Pass(sequences, states, settled.mask, settled.training))
+        zero = layer.zero_output_for_mask
+        loop = keras.layers.RNN(cell, zero_output_for_mask=zero, **options)
+        return loop.inner_loop(sequences, states, settled.mask, training=settled.training)
+
+
+def stand_in(layer: Any, **changed: Any) -> Any:
+    """Return a layer of the same parts with other attributes; the layer itself keeps its own."""
+    twin = object.__new__(type(layer))
+    vars(twin).update(vars(layer) | changed)
+    return twin
 
 
 def sites(root: Any) -> list[Site]:
-    """Return where the recurrent layers of a model or layer lie.
+    """Return where the recurrent layers of a model or layer lie, and cells outside of them.
 
     Raises:
         ValueError: If there is none.
     """
-    named = named_layers(root)
-    apart = [names for names, layer in named if isinstance(layer, keras.layers.TimeDistributed)]
-    found = []
+    found: list[Site] = []
+    cells: list[tuple[str, ...]] = []
     taken: Counter[str] = Counter()
-    for names, layer in named:
-        if isinstance(layer, keras.layers.RNN):
-            key = "/".join(names)
-            taken[key] += 1
-            repeated = any(names[: len(above)] == above or above == (root.name,) for above in apart)
-            found.append(Site(numbered(key, taken[key]), layer, repeated))
+    for names, layer in named_layers(root):
+        if not (isinstance(layer, keras.layers.RNN) or _is_cell(layer)):
+            continue
+        if any(names[: len(above)] == above for above in cells):  # of a stack
+            continue
+        key = "/".join(names)
+        taken[key] += 1
+        found.append(Site(numbered(key, taken[key]), layer))
+        if found[-1].is_cell:
+            cells.append(names)
     if not found:
         raise ValueError(
             f"`model_or_layer` must be or hold a recurrent layer; {root.name!r} holds none. Pass "
@@ -130,90 +137,185 @@ def sites(root: Any) -> list[Site]:
     return found
 
 
+def _is_cell(layer: Any) -> bool:
+    """Whether a layer is what `keras.layers.RNN` takes for a cell."""
+    if isinstance(layer, keras.layers.RNN) or not hasattr(layer, "state_size"):
+        return False
+    return any(name.startswith("state") for name in inspect.signature(layer.call).parameters)
+
+
 def numbered(key: str, count: int) -> str:
     """Return the key of the first, second, ... of its name: `lstm`, `lstm#2`."""
     return key if count == 1 else f"{key}#{count}"
 
 
 @contextlib.contextmanager
-def intercepted(root: Any, handle: Callable[[Met], Any]) -> Iterator[None]:
-    """While it lasts, every recurrent layer asks `handle` to make its passes."""
-    with contextlib.ExitStack() as undo:
+def intercepted(root: Any, handle: Callable[[Met], Any]) -> Iterator[dict[str, Any]]:
+    """While it lasts, every recurrent layer asks `handle` to make this thread's passes.
+
+    Yields:
+        By key, the cells that the model has stepped by itself so far; a recurrent layer stands
+        there by its cell if it has made no pass.
+    """
+    calls: Counter[str] = Counter()
+    outer: list[tuple[Any, Counter[str]]] = []  # TimeDistributed calls under way
+    stepped: dict[str, Any] = {}
+    met: set[str] = set()
+
+    def meet(site: Site, settled: Pass, method: str, *arguments: Any) -> Any:
+        met.add(site.key)
+        stepped.pop(site.key, None)
+        calls[site.key] += 1
+        key = numbered(site.key, calls[site.key])
+        return handle(Met(key, site.layer, settled, method, arguments))
+
+    def note(site: Site, cell: Any, own: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if site.key not in met:
+                stepped[site.key] = cell
+            return own(*args, **kwargs)
+
+        return call
+
+    def outer_steps(layer: Any, own: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            outer.append((layer, calls.copy()))
+            try:
+                return own(*args, **kwargs)
+            finally:
+                outer.pop()
+
+        return call
+
+    def outer_step(layer: Any, own: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if outer and outer[-1][0] is layer:
+                calls.clear()
+                calls.update(outer[-1][1])
+            return own(*args, **kwargs)
+
+        return call
+
+    with _looking, contextlib.ExitStack() as undo:
+        found = [layer for _, layer in named_layers(root)]
+        for layer in found:
+            # A `tf.function` made before would run its graph, and no Python.
+            function = getattr(layer.call, "python_function", None)
+            if function is not None:
+                _replace(undo, layer, "call", function)
+            if isinstance(layer, keras.layers.Bidirectional):
+                _replace(undo, layer, "call", functools.partial(_call_apart, layer))
         for site in sites(root):
-            ours = isinstance(site.layer, StateSequences)
-            method = "run" if ours else "inner_loop"
-            watched = _watched_run if ours else _watched_loop
-            original = getattr(site.layer, method)
-            _replace(undo, site.layer, method, watched(site, original, handle))
-        for _, layer in named_layers(root):
-            if isinstance(layer, Bidirectional):
-                # One kernel for both directions would pass their layers by.
-                _replace(undo, layer, "fuses", lambda *_: False)
-            elif isinstance(layer, keras.layers.Bidirectional):
-                for each in (layer.forward_layer, layer.backward_layer):
-                    if hasattr(each, "use_cudnn"):
-                        undo.callback(setattr, each, "use_cudnn", each.use_cudnn)
-                        each.use_cudnn = False
-        yield
+            cell = site.layer if site.is_cell else site.layer.cell
+            if isinstance(cell, keras.Layer):
+                _replace(undo, cell, "call", note(site, cell, cell.call))
+            if isinstance(site.layer, StateSequences):
+                _replace(undo, site.layer, "run", functools.partial(_watched_run, site, meet))
+            elif not site.is_cell:
+                watched = functools.partial(_watched_loop, site, meet)
+                _replace(undo, site.layer, "inner_loop", watched)
+        for layer in found:
+            if isinstance(layer, keras.layers.TimeDistributed):
+                _replace(undo, layer, "call", outer_steps(layer.layer, layer.call))
+                _replace(undo, layer.layer, "call", outer_step(layer.layer, layer.layer.call))
+        yield stepped
 
 
 def _replace(undo: contextlib.ExitStack, layer: Any, name: str, value: Any) -> None:
-    setattr(layer, name, value)
-    undo.callback(delattr, layer, name)
+    """Put another method in a layer's place for this thread, until `undo`."""
+    own, mine, lasting = getattr(layer, name), threading.get_ident(), [True]
+
+    @functools.wraps(own, updated=())
+    def method(*args: Any, **kwargs: Any) -> Any:
+        chosen = value if lasting and threading.get_ident() == mine else own
+        return chosen(*args, **kwargs)
+
+    before = vars(layer).get(name)
+    setattr(layer, name, method)
+
+    def restore() -> None:
+        lasting.clear()  # for whoever holds it still
+        if vars(layer).get(name) is not method:  # another thread has set its own meanwhile
+            return
+        if before is None:
+            delattr(layer, name)
+        else:
+            setattr(layer, name, before)
+
+    undo.callback(restore)
 
 
-def _watched_run(site: Site, original: Any, handle: Any) -> Any:
-    def run(settled: Pass) -> Any:
-        return handle(Met(site, settled, original, (settled,)))
+class _Apart:
+    """A direction that no Bidirectional knows for one that it may fuse with the other."""
 
-    return run
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._layer(*args, **kwargs)
 
 
-def _watched_loop(site: Site, original: Any, handle: Any) -> Any:
-    def inner_loop(sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        states = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
-        ordered, steps = sequences, None
-        if mask is not None and any(m is not None for m in tree.flatten(mask)):
-            steps = masks.as_mask(mask)
-        if site.layer.go_backwards:
-            ordered = ops.flip(sequences, axis=1)
-            steps = None if steps is None else ops.flip(steps, axis=1)
-        settled = Pass(ordered, states, steps, bool(training))
-        return handle(Met(site, settled, original, (sequences, initial_state, mask, training)))
+def _call_apart(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a Bidirectional so that each direction makes a pass of its own."""
+    directions = {
+        name: _Apart(getattr(layer, name)) for name in ("forward_layer", "backward_layer")
+    }
+    return type(layer).call(stand_in(layer, **directions), *args, **kwargs)
 
-    return inner_loop
+
+def _watched_run(site: Site, meet: Any, settled: Pass) -> Any:
+    return meet(site, settled, "run", settled)
+
+
+def _watched_loop(
+    site: Site, meet: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False
+) -> Any:
+    states = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
+    ordered, steps = sequences, None
+    if mask is not None and any(m is not None for m in tree.flatten(mask)):
+        steps = masks.as_mask(mask)
+    if site.layer.go_backwards:
+        ordered = ops.flip(sequences, axis=1)
+        steps = None if steps is None else ops.flip(steps, axis=1)
+    settled = Pass(ordered, states, steps, bool(training))
+    return meet(site, settled, "inner_loop", sequences, initial_state, mask, training)
 
 
 def cells(cell: Any, states: Any) -> Iterator[tuple[str, Any, list[Any]]]:
-    """Yield each cell of a stack with its name and its states, flat; a cell alone has no name."""
+    """Yield each cell of a stack with its name and its states; a cell alone has no name."""
     if not isinstance(cell, keras.layers.StackedRNNCells):
-        yield "", cell, tree.flatten(states)
+        yield "", cell, states
         return
     names: Counter[str] = Counter()
     for one, own in zip(cell.cells, states, strict=True):
         name = getattr(one, "name", type(one).__name__)
         names[name] += 1
-        yield numbered(name, names[name]), one, tree.flatten(own)
+        yield numbered(name, names[name]), one, list(own) if tree.is_nested(own) else [own]
 
 
 def build(root: Any, inputs: Any) -> None:
     """Give a model or layer that was never called its weights, as its first call would."""
-    if not root.built:
-        root(
-            tree.map_structure(
-                lambda x: keras.KerasTensor(
-                    tuple(x.shape), keras.backend.standardize_dtype(x.dtype)
-                ),
-                inputs,
-            )
-        )
+    with _looking:
+        if not root.built:
+            root(symbols(inputs))
+
+
+def symbols(inputs: Any) -> Any:
+    """Return the inputs without their values."""
+    return tree.map_structure(
+        lambda x: keras.KerasTensor(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)),
+        inputs,
+    )
 
 
 def variables(root: Any) -> list[keras.Variable]:
     """Return every variable that a call may read or assign, carried states included."""
     found = list(root.variables)
     for site in sites(root):
-        found += tree.flatten(site.layer.states or [])
+        found += tree.flatten(getattr(site.layer, "states", None) or [])
     return list({id(variable): variable for variable in found}.values())
 
 
@@ -234,6 +336,11 @@ def require_rows(root: Any, batch_size: int, **parts: Any) -> None:
         raise ValueError(
             f"The model must be a Keras model or layer; received {type(root).__name__}. Load a "
             "saved one with keras.saving.load_model."
+        )
+    if _is_cell(root):
+        raise ValueError(
+            f"The model must be a Keras model or layer; received the cell {root.name!r}, which "
+            "takes one step. Pass keras.layers.RNN(cell)."
         )
     if batch_size < 1:
         raise ValueError(

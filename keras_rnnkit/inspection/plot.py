@@ -544,8 +544,9 @@ def trace(
         `ax`, or the Axes of a new figure: one, or an array where there are several names.
 
     Raises:
-        ValueError: `trace` is not one layer's, a name, sample or unit does not occur, there are not
-            as many labels as steps, or `ax` holds the wrong number of Axes.
+        ValueError: `trace` is not one layer's or holds no states, a state is of a higher rank, a
+            name, sample or unit does not occur, there are not as many labels as steps, or `ax`
+            holds the wrong number of Axes.
         ImportError: Matplotlib is not installed.
 
     Example:
@@ -557,10 +558,18 @@ def trace(
         ['h, unit', 'z, unit', 'r, unit', 'n, unit']
     """
     present = _sequences(trace)
+    if not trace.states:
+        raise ValueError(f"trace= must hold states, received {trace.layer!r}: {trace.note}.")
     wanted = [names] if isinstance(names, str) else list(names or [*trace.states, *trace.gates])
     unknown = [name for name in wanted if name not in present]
     if unknown or not wanted:
         raise ValueError(f"names= must be among {list(present)}, received {unknown or wanted}.")
+    if any(present[name].ndim != 3 for name in wanted):
+        shapes = {name: present[name].shape for name in wanted}
+        raise ValueError(
+            f"trace= must hold sequences of shape (batch, time, units), received {shapes}. Draw "
+            "what lies along one axis with Matplotlib's imshow."
+        )
     batch, time, _ = present[wanted[0]].shape
     if not -batch <= sample < batch:
         raise ValueError(f"sample= must be one of the {batch} samples, received {sample}.")
@@ -672,22 +681,24 @@ def _label_steps(panel: Any, time: int, labels: np.ndarray | None) -> None:
 
 
 def gradient_flow(flow: "GradientFlow | LayerFlow", *, ax: Any = None) -> Any:
-    """Draw how large the gradient of the loss is at each step, on a logarithmic axis.
+    """Draw how a gradient is carried back in time, and what arrives, on logarithmic axes.
 
-    Each layer has a colour and a line style; its cell state c, where it has one, has markers too.
-    The legend gives each layer's verdict, the factor by which the norm changes a step back, and the
-    half-life in steps; a ring stands that far from the step that was processed last. A norm of 0,
-    or that is not finite, is left out.
+    Above, what each layer carries of a gradient from the last step to each other, whatever the
+    loss; the legend gives its verdict, factor and half-life, and a ring stands that far from the
+    step that was processed last. Below, the norm of the loss's gradient by h at each step; by the
+    cell state c, where there is one, with markers; and, as triangles, what of it the loss or the
+    layers above feed at that step. Each layer has a colour and a line style. What is 0, or not
+    finite, is left out.
 
     Args:
         flow: what `rk.gradient_flow` returns, or one layer of it.
-        ax: an Axes.
+        ax: two Axes.
 
     Returns:
-        `ax`, or the Axes of a new figure.
+        `ax`, or an array of the two Axes of a new figure.
 
     Raises:
-        ValueError: `flow` is something else, or `ax` is not one Axes.
+        ValueError: `flow` is something else, or `ax` does not hold two Axes.
         ImportError: Matplotlib is not installed.
 
     Example:
@@ -696,8 +707,8 @@ def gradient_flow(flow: "GradientFlow | LayerFlow", *, ax: Any = None) -> Any:
         >>> x, y = np.ones((4, 30, 2), "float32"), np.ones((4, 8), "float32")
         >>> flow = rk.gradient_flow(rk.GRU(8, name="gru"), x, y, "mse")
         >>> axes = rk.plot.gradient_flow(flow)
-        >>> axes.get_yscale()
-        'log'
+        >>> [panel.get_ylabel() for panel in axes]
+        ['carried from the last step', 'gradient of the loss']
     """
     layers: list[Any] = list(flow.layers.values()) if hasattr(flow, "layers") else [flow]
     if not layers or not all(hasattr(layer, "norms") for layer in layers):
@@ -705,41 +716,46 @@ def gradient_flow(flow: "GradientFlow | LayerFlow", *, ax: Any = None) -> Any:
             f"flow= must be what rk.gradient_flow returns, or one layer of it, received "
             f"{type(flow).__name__}."
         )
-    lines = sum(len(layer.norms) for layer in layers)
-    (panel,) = _panels(ax, ["norms"], 3.2 + 0.2 * lines)
+    lines = sum(max(1, len(layer.norms)) for layer in layers)
+    axes = _panels(ax, ["carried", "gradient"], 2.3, share=True, below=0.4 + 0.2 * lines)
+    carried, arrives = axes
     for layer, colour, line in zip(layers, cycle(COLOURS), cycle(LINES), strict=False):
+        look = {"color": colour, "ls": line, "lw": 1.8}
+        values = _positive(layer.carried)
+        carried.plot(values, label=_verdict(layer), **look)
+        if len(values):
+            _ring(carried, values, layer.half_life, colour)
         for number, (state, norms) in enumerate(layer.norms.items()):
-            norms = np.asarray(norms, dtype=float)
-            # A logarithmic axis has no place for a gradient that has died out altogether.
-            norms = np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
-            panel.plot(
-                norms,
-                color=colour,
-                ls=line,
-                lw=1.8 if number == 0 else 1.2,
-                marker=MARKERS[number] if number else None,
-                markersize=4,
-                markevery=max(1, len(norms) // 12),
-                label=_verdict(layer) if number == 0 else f"{layer.layer}, {state}",
-            )
-            if number == 0:
-                _ring(panel, norms, layer.half_life, colour)
-    panel.set_yscale("log")
-    panel.set(xlabel="time step", ylabel="norm of the loss's gradient")
-    panel.set_xlim(
-        -0.5, max(len(norms) for layer in layers for norms in layer.norms.values()) - 0.5
-    )
-    panel.xaxis.get_major_locator().set_params(integer=True)
-    _legend(ax, [panel])
-    return _returned(ax, [panel])
+            if number:
+                look |= {"lw": 1.2, "marker": MARKERS[number % len(MARKERS)], "markersize": 4}
+                look |= {"markevery": max(1, len(norms) // 12)}
+            arrives.plot(_positive(norms), label=f"{layer.layer}, {state}" * (number > 0), **look)
+        fed = _positive(layer.fed)
+        steps = np.flatnonzero(np.isfinite(fed))
+        steps = steps[:: max(1, len(steps) // 12)]
+        arrives.plot(steps, fed[steps], color=colour, ls="none", marker="v", mfc="none")
+    arrives.plot([], [], color=FAINT, ls="none", marker="v", mfc="none", label="fed from above")
+    carried.set(yscale="log", ylabel="carried from the last step")
+    arrives.set(yscale="log", ylabel="gradient of the loss", xlabel="time step")
+    for panel in axes:
+        panel.set_xlim(-0.5, max(1, *(len(layer.carried) for layer in layers)) - 0.5)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    _legend(ax, axes)
+    return _returned(ax, axes)
+
+
+def _positive(values: Any) -> np.ndarray:
+    """The values that have a place on a logarithmic axis; NaN for the others."""
+    values = np.asarray(values, dtype=float)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
 def _verdict(layer: Any) -> str:
+    if not layer.norms:
+        return f"{layer.layer}: {layer.verdict}"
     text = f"factor {layer.factor:.3g}"
     if 0 < layer.half_life < math.inf:
         text += f", half-life {layer.half_life:.2g}"
-    if not any(np.any(norms) for norms in layer.norms.values()):
-        text = "0 at every step"
     return f"{layer.layer}: {layer.verdict} ({text})"
 
 

@@ -1,6 +1,5 @@
 """trace: every state and gate of a model's recurrent layers, as named arrays."""
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -72,7 +71,9 @@ class Trace:
         kind: `"SimpleRNN"`, `"LSTM"`, `"GRU"`, or the class of a cell of another kind.
         output: (batch, time, units), what the layer shows at each step.
         states: (batch, time, units) by name: `h`, and `c` for the LSTM. A cell of another kind has
-            the names of its `state_names`, else `h`, `state_1`, ...
+            the names of its `state_names`, else `h`, `state_1`, ..., nested states flat; a state
+            of a higher rank has its axes after the time. Empty for a cell that the model steps by
+            itself.
         gates: (batch, time, units) by name: LSTM `i`, `f`, `g`, `o`; GRU `z`, `r`, `n`; SimpleRNN
             `n`. Empty for a cell of another kind.
         mask: (batch, time), true where the step counts, or None.
@@ -107,8 +108,8 @@ class Trace:
     @cached_property
     def summary(self) -> Summary:
         """Gate saturation, dead and frozen units, and the first NaN or infinity."""
-        h = next(iter(self.states.values()))
-        if h.ndim != 3:
+        h = next(iter(self.states.values()), None)
+        if h is None or h.ndim != 3:
             return Summary({}, (), (), self._not_finite())
         counts: Any = np.ones(h.shape[:2], bool) if self.mask is None else self.mask
         saturation = {}
@@ -150,6 +151,8 @@ class Trace:
         return min(found, key=lambda each: each.step, default=None)
 
     def __repr__(self) -> str:
+        if not self.states:
+            return f"{self.layer} ({self.kind}): {self.note}"
         batch, time, *_, units = self.output.shape
         masked = "" if self.mask is None else f", {1 - self.mask.mean():.0%} of the steps masked"
         lines = [f"{self.layer} ({self.kind}): {batch} rows, {time} steps, {units} units{masked}"]
@@ -184,9 +187,9 @@ def trace(
 
     Works on Keras's own layers and ours, in models of every kind, built here or loaded from disk.
     The model is called as `predict` calls it, and is left as it was: weights, carried states and
-    seeds. Each layer's own pass gives h; the gates follow from it by the cell's equations in one
-    product for all steps, and the LSTM's c from the gates. For a cell of another kind the pass is
-    made once more with its states recorded.
+    seeds. Other threads may call it meanwhile. Each layer's own pass gives h; the gates follow from
+    it by the cell's equations in one product for all steps, and the LSTM's c from the gates. For a
+    cell of another kind the pass is made once more with its states recorded.
 
     Args:
         model_or_layer: A model, or a layer. One that was never called is built.
@@ -202,11 +205,13 @@ def trace(
         `"rnn/gru_cell"` for a cell of a stack. A layer that is called twice comes twice, as
         `"lstm"` and `"lstm#2"`; under a `TimeDistributed` the outer steps of a row follow each
         other as rows of their own: (batch * outer steps, time, units). A layer that the call
-        does not reach is left out.
+        does not reach is left out. A cell that the model steps by itself, as attention decoders
+        do, has a `Trace` without arrays, whose `note` says so.
 
     Raises:
         ValueError: If there is no recurrent layer, the call reaches none, `batch_size` is not
-            positive, or there are no rows, or not as many in each array.
+            positive, there are no rows, or not as many in each array, or `model_or_layer` is a
+            cell.
 
     >>> import keras
     >>> import numpy as np
@@ -262,37 +267,36 @@ class Tracer:
                 self._store(arrays, found, rows, total)
                 done = rows.stop
                 line.update()
-        return self._traces(arrays)
+        return self._traces(arrays, total)
 
     def _call(self, values: Any, inputs: Any, mask: Any) -> Any:
         """Call the model; return what its layers showed, and the variables it assigned."""
         found: dict[str, list[dict[str, Any]]] = {}
         facts: dict[str, _Facts] = {}
-        calls: Counter[str] = Counter()
 
         def record(met: passes.Met) -> Any:
-            site = met.site
-            calls[site.key] += not (site.repeated and calls[site.key])
-            key = passes.numbered(site.key, calls[site.key])
+            layer, mask = met.layer, met.settled.mask
             result, outputs = met.own()
-            for name, cell, parts in _cells(site.layer.cell, met.settled, outputs):
-                cell_key = f"{key}/{name}" if name else key
-                shown = parts.pop("output")
-                mask = met.settled.mask
+            for name, cell, parts in _cells(layer.cell, met.settled, outputs):
+                key = f"{met.key}/{name}" if name else met.key
                 if mask is not None:
-                    shown = masks.shown(shown, mask, site.layer.zero_output_for_mask)
-                    parts["mask"] = mask
-                parts["output"] = shown
-                found.setdefault(cell_key, []).append(parts)
-                facts[cell_key] = _Facts(*_kind(cell), site.layer.go_backwards, tuple(parts))
+                    shown = masks.shown(parts["output"], mask, layer.zero_output_for_mask)
+                    parts |= {"output": shown, "mask": mask}
+                found.setdefault(key, []).append(parts)
+                facts[key] = _Facts(*_kind(cell), layer.go_backwards, tuple(parts))
             return result
 
         mapping = list(zip(self._variables, values, strict=True))
-        with keras.StatelessScope(mapping) as scope, passes.intercepted(self._root, record):
+        with (
+            keras.StatelessScope(mapping) as scope,
+            passes.intercepted(self._root, record) as stepped,
+        ):
             before = [scope.get_current_value(variable) for variable in self._variables]
             masked = {} if mask is None else {"mask": mask}
             self._root(inputs, training=False, **masked)
             after = [scope.get_current_value(variable) for variable in self._variables]
+        for key, cell in stepped.items():
+            facts[key] = _Facts(_kind(cell)[0], passes.STEPPED, False, ())
         self._facts = facts
         assigned = {
             index: new
@@ -315,7 +319,7 @@ class Tracer:
                     arrays[key, name] = np.empty((total * each, *batch.shape[1:]), batch.dtype)
                 arrays[key, name][rows.start * each : rows.stop * each] = batch
 
-    def _traces(self, arrays: Any) -> dict[str, Trace]:
+    def _traces(self, arrays: Any, total: int) -> dict[str, Trace]:
         if not self._facts:
             raise ValueError(
                 f"`model_or_layer` must call a recurrent layer; {self._root.name!r} holds "
@@ -325,13 +329,14 @@ class Tracer:
         traces = {}
         for key, facts in self._facts.items():
             own = {name: arrays[key, name] for name in facts.names}
+            output = own.get("output", np.empty((total, 0, 0), "float32"))
             mask = own.get("mask")
             states = {name[6:]: own[name] for name in own if name.startswith("state ")}
             gates = {name[5:]: own[name] for name in own if name.startswith("gate ")}
             if mask is not None:
                 for gate in gates.values():
                     gate[~mask] = np.nan
-            traces[key] = Trace(key, facts.kind, own["output"], states, gates, mask, facts.note)
+            traces[key] = Trace(key, facts.kind, output, states, gates, mask, facts.note)
         return traces
 
 
@@ -339,7 +344,7 @@ def _cells(cell: Any, settled: Pass, outputs: Any) -> Any:
     """The name, cell and arrays of each cell of a layer, in the order of processing."""
     sequences = settled.sequences
     for name, one, states in passes.cells(cell, settled.states):
-        alone = Pass(sequences, states, settled.mask, settled.training)
+        alone = Pass(sequences, list(states), settled.mask, settled.training)
         parts = _parts(one, alone, None if name else outputs)
         sequences = parts["output"]
         yield name, one, parts

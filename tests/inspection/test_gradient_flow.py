@@ -102,17 +102,135 @@ def matrix_of(radius, kind):
     return values * radius / np.abs(np.linalg.eigvals(values)).max()
 
 
-@pytest.mark.parametrize("kind", ["orthogonal", "any"])
+FED = {"last": slice(-1, None), "every": slice(None), "first": slice(0, 1)}
+
+
+def fed_loss(steps):
+    """The sum over some steps alone of what the layer shows."""
+
+    def loss(y, prediction):
+        return keras.ops.sum(prediction[:, FED[steps]])
+
+    return loss
+
+
+@pytest.mark.parametrize("steps", FED)
+@pytest.mark.parametrize("radius", [0.9, 1.0, 1.1])
+def test_the_verdict_is_on_what_is_carried_wherever_the_loss_feeds(radius, steps):
+    layer = linear(matrix_of(radius, "orthogonal"), return_sequences=True)
+    x = inputs(4, 60).astype("float32") / 1e3
+    flow = rk.gradient_flow(layer, x, np.zeros(4), fed_loss(steps))["rnn"]
+    np.testing.assert_allclose(flow.carried, radius ** np.arange(59.0, -1, -1), rtol=1e-4)
+    assert flow.factor == pytest.approx(radius, rel=1e-4)
+    assert flow.verdict == {0.9: "vanishing", 1.0: "steady", 1.1: "exploding"}[radius]
+    if radius < 1:
+        assert flow.half_life == pytest.approx(np.log(2) / np.log(1 / radius), rel=1e-3)
+    else:
+        assert flow.half_life == np.inf
+    fed = np.zeros(60)
+    fed[FED[steps]] = np.sqrt(8)
+    np.testing.assert_allclose(flow.fed, fed, rtol=1e-5)
+    # What arrives is what was fed at this step and, carried, at each later one.
+    matrix = matrix_of(radius, "orthogonal")
+    arrives, wanted = np.zeros(8), []
+    for t in range(59, -1, -1):
+        arrives = arrives @ matrix.T + fed[t] / np.sqrt(8)
+        wanted.append(np.linalg.norm(arrives))
+    np.testing.assert_allclose(flow.norms["h"], wanted[::-1], rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("radius", [0.9, 1.1])
-def test_a_linear_network_shows_its_spectral_radius(radius, kind):
-    layer = linear(matrix_of(radius, kind))
+def test_any_matrix_shows_its_spectral_radius(radius):
+    layer = linear(matrix_of(radius, "any"))
     x = inputs(4, 150).astype("float32") / 1e3
     flow = rk.gradient_flow(layer, x, np.ones((4, 8)), "mse")
     assert flow["rnn"].factor == pytest.approx(radius, rel=0.01)
     assert flow["rnn"].verdict == ("vanishing" if radius < 1 else "exploding")
-    if radius < 1 and kind == "orthogonal":
-        assert flow["rnn"].half_life == pytest.approx(np.log(2) / np.log(1 / 0.9), rel=0.01)
     assert ("none" in str(flow)) == (radius > 1)
+    assert "step 149" in str(flow)
+
+
+def carried_by_differences(cell, weights, x, mask, step=1e-6):
+    """The mean over the rows of |ds_T/ds_t| / sqrt(n), by nudging each state as it is handed on."""
+    count = UNITS * (1 + (cell == "LSTM"))
+
+    def last(row, at, nudge):
+        states = [np.zeros(UNITS) for _ in range(count // UNITS)]
+        for t in range(x.shape[1]):
+            if mask[row, t]:
+                states, _ = reference.STEPS[cell](x[row, t], states, weights)
+            if t == at:
+                states = [s + n for s, n in zip(states, np.split(nudge, len(states)), strict=True)]
+        return np.concatenate(states)
+
+    norms = np.zeros(x.shape[:2])
+    for row, at in np.ndindex(*norms.shape):
+        columns = [
+            (last(row, at, unit) - last(row, at, -unit)) / (2 * step)
+            for unit in step * np.eye(count)
+        ]
+        norms[row, at] = np.linalg.norm(columns) / np.sqrt(count)
+    return (norms * mask).sum(axis=0) / mask.sum(axis=0)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("cell", ["SimpleRNN", "LSTM", "GRU"])
+def test_what_is_carried_is_that_of_finite_differences(cell, backwards):
+    if BACKEND == "jax" and backwards != (cell == "LSTM"):
+        pytest.skip("one of the two for each cell: each compiles for seconds here")
+    weights = weights_of(cell, FEATURES, UNITS, "float64")
+    x = inputs()
+    mask = np.array([[True, True, False, True], [False, True, True, False], [True] * 4])
+    x[~mask] = 0
+    library = rk if backwards else keras.layers
+    options = {"go_backwards": backwards, "return_sequences": True}
+    layer = make(cell, library, units=UNITS, dtype=DTYPE, name="layer", **options)
+    start = keras.Input((TIME, FEATURES), dtype=DTYPE)
+    model = keras.Model(start, layer(keras.layers.Masking(dtype=DTYPE)(start)))
+    layer.set_weights(weights)
+    found = rk.gradient_flow(model, x.astype(DTYPE), np.zeros(BATCH), fed_loss("every"))["layer"]
+    order = slice(None, None, -1 if backwards else 1)
+    wanted = carried_by_differences(cell, weights, x[:, order], mask[:, order])[order]
+    np.testing.assert_allclose(found.carried, wanted, rtol=TOLERANCE)
+    rows = rk.jacobian_norms(layer, x.astype(DTYPE), mask=mask, norm="frobenius")
+    count = UNITS * (1 + (cell == "LSTM"))
+    exact = (rows * mask).sum(axis=0) / mask.sum(axis=0) / np.sqrt(count)
+    np.testing.assert_allclose(found.carried, exact, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("library", [keras.layers, rk])
+def test_a_backward_direction_vanishes_though_most_is_fed_at_its_first_step(library):
+    start = keras.Input((40, 3))
+    lower = library.LSTM(6, return_sequences=True, name="lower")
+    both = library.Bidirectional(lower, name="both")
+    hidden = library.LSTM(6, name="upper")(both(start))
+    model = keras.Model(start, keras.layers.Dense(1)(hidden))
+    x = np.random.default_rng(0).normal(size=(16, 40, 3)).astype("float32")
+    flow = rk.gradient_flow(model, x, np.ones((16, 1)), "mse")
+    for direction, first in (("forward", 0), ("backward", -1)):
+        found = flow[f"both/{direction}_lower"]
+        assert (found.fed > 0).all()
+        assert found.fed.argmax() > 30  # the last step of one, the first of the other
+        assert found.verdict == "vanishing"
+        rows = rk.jacobian_norms(getattr(both, f"{direction}_layer"), x, norm="frobenius")
+        exact = rows.mean(axis=0) / np.sqrt(12)
+        assert exact[first] < 1e-2
+        # An estimate: two directions of twelve for each row.
+        np.testing.assert_allclose(found.carried, exact, rtol=0.35)
+    # As one would read it off what arrives, the backward direction grows.
+    arrives = flow["both/backward_lower"].norms["h"]
+    assert arrives[-1] > 100 * arrives[0]
+    assert "all 40 steps" in str(flow)
+
+
+def test_last_states_that_are_read_are_fed_at_the_last_step():
+    start = keras.Input((TIME, FEATURES))
+    _, h, c = rk.LSTM(3, return_state=True, name="encoder")(start)
+    model = keras.Model(start, keras.layers.Dense(1)(keras.layers.Add()([h, c])))
+    x = inputs().astype("float32")
+    flow = rk.gradient_flow(model, x, np.ones((BATCH, 1)), "mse")["encoder"]
+    assert np.flatnonzero(flow.fed).tolist() == [TIME - 1]
+    assert flow.fed[-1] == pytest.approx(flow.norms["h"][-1])
 
 
 def test_what_batches_give_is_what_all_rows_give():
@@ -188,8 +306,7 @@ def test_the_compiled_loss_is_taken_and_the_model_left_as_it_was():
 def test_verdicts():
     steady = judge(np.array([1.0, 0.9, 0.8, 0.9]))
     assert steady[1:] == (np.inf, "steady")
-    # The loss reads the third state from the end: the two after it get nothing.
-    factor, half_life, verdict = judge(np.array([0, 0, 1, 0.1, 0.01, 0.001]))
+    factor, half_life, verdict = judge(np.array([1, 0.1, 0.01, 0.001]))
     assert (factor, verdict) == (pytest.approx(0.1), "vanishing")
     assert half_life == pytest.approx(np.log(2) / np.log(10))
     assert judge(np.array([1.0, 1e-3, 0, 0])) == (
@@ -198,7 +315,6 @@ def test_verdicts():
         "vanishing",
     )
     assert judge(np.array([1.0, 0.0])) == (0, 0.5, "vanishing")
-    assert judge(np.zeros(3)) == (0, 0, "vanishing")
     assert judge(np.array([1.0, 10.0, np.inf]))[1:] == (np.inf, "exploding")
     assert judge(np.array([1.0, 10.0, 100.0, 1000.0]))[0] == pytest.approx(10)
     assert np.isnan(judge(np.array([1.0]))[0])
@@ -246,8 +362,7 @@ def test_jacobians_are_the_product_of_the_steps(cell, norm):
             steps.append(jacobian)
         product = np.eye(len(steps[0]))
         for t in range(5, -1, -1):
-            block = product[:UNITS, :UNITS]
-            wanted = np.linalg.norm(block, 2 if norm == "spectral" else "fro")
+            wanted = np.linalg.norm(product, 2 if norm == "spectral" else "fro")
             np.testing.assert_allclose(found[row, t], wanted, rtol=TOLERANCE)
             product = product @ steps[t]
 
@@ -271,10 +386,12 @@ def test_what_cannot_be_measured_is_refused():
         rk.gradient_flow(layer, x, x, "mse", sample_weight=np.ones(3))
     with pytest.raises(ValueError, match="`norm` must be one of"):
         rk.jacobian_norms(layer, x, norm="nuclear")
-    with pytest.raises(ValueError, match="`layer` must be a recurrent layer with one cell"):
+    with pytest.raises(ValueError, match="`layer` must be a recurrent layer; received Bidirec"):
         rk.jacobian_norms(keras.layers.Bidirectional(keras.layers.GRU(2)), x)
-    with pytest.raises(ValueError, match="received RNN of a stack of cells"):
-        rk.jacobian_norms(keras.layers.RNN([keras.layers.GRUCell(2)]), x)
+    with pytest.raises(ValueError, match=r"received GRUCell.*keras.layers.RNN\(cell\)"):
+        rk.jacobian_norms(keras.layers.GRUCell(2), x)
+    with pytest.raises(ValueError, match="received the cell 'one', which takes one step"):
+        rk.gradient_flow(keras.layers.GRUCell(2, name="one"), x, x, "mse")
     flow = rk.gradient_flow(layer, x, np.ones((BATCH, 8)), "mse")
     with pytest.raises(KeyError, match=r"'gru' is none of \['rnn'\]"):
         flow["gru"]
@@ -340,3 +457,159 @@ def test_a_loss_that_the_model_adds_needs_no_target():
     model.compile("sgd")
     flow = rk.gradient_flow(model, np.ones((4, 5, 3), "float32"), None)
     assert flow["gru"].norms["h"].min() > 0
+
+
+def two_heads():
+    start = keras.Input((5, 3))
+    hidden = rk.GRU(2, name="gru")(start)
+    heads = {name: keras.layers.Dense(1, name=name)(hidden) for name in ("a", "b")}
+    return keras.Model(start, heads)
+
+
+def test_a_loss_that_is_none_is_refused_in_words():
+    x, y = np.ones((4, 5, 3), "float32"), np.ones((4, 1), "float32")
+    targets = {"a": y, "b": y}
+    for loss in ({"a": "mse", "b": "mse"}, ["mse", "mse"], "msee", 3):
+        with pytest.raises(ValueError, match=r"`loss` must be the name of a loss, .* leave"):
+            rk.gradient_flow(two_heads(), x, targets, loss)
+    with pytest.raises(ValueError, match="has several outputs, and `loss` must be"):
+        rk.gradient_flow(two_heads(), x, targets, "mse")
+    own = rk.gradient_flow(two_heads(), x, targets, lambda y, p: keras.ops.sum(p["a"]))
+    assert own["gru"].norms["h"].shape == (5,)
+
+
+def test_targets_that_are_missing_are_asked_for():
+    x = np.ones((4, 5, 3), "float32")
+    model = keras.Sequential([keras.Input((5, 3)), rk.GRU(1, name="gru")])
+    with pytest.raises(ValueError, match="`y` must hold the targets that the loss reads"):
+        rk.gradient_flow(model, x, None, "mse")
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="`y` must hold the targets that the loss reads"):
+        rk.gradient_flow(model, x, None)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("library", [keras.layers, rk])
+@pytest.mark.parametrize("cell", ["SimpleRNN", "LSTM"])
+def test_half_precision_loses_no_gradient(cell, library, policy):
+    if BACKEND == "jax" and (cell == "LSTM") != (library is rk):
+        pytest.skip("one library for each cell: each compiles for seconds here")
+    weights = weights_of(cell, FEATURES, 4)
+    x = inputs(4, 60).astype("float32")
+    flows = []
+    for dtype in ("float32", policy):
+        layer = make(cell, library, units=4, name="layer", dtype=dtype)
+        layer.build(x.shape)
+        layer.set_weights([weights[0], 0.4 * weights[1], weights[2]])
+        flows.append(rk.gradient_flow(layer, x, np.ones((4, 4)), "mse")["layer"])
+    single, half = flows
+    assert (half.note, half.verdict) == ("", single.verdict)
+    assert single.norms["h"][0] < 1e-8  # nothing would be left of it in float16
+    assert half.factor == pytest.approx(single.factor, rel=0.01)
+    close = {"rtol": 0.5 if policy == "mixed_bfloat16" else 0.1, "atol": 1e-30}
+    np.testing.assert_allclose(half.norms["h"], single.norms["h"], **close)
+    np.testing.assert_allclose(half.carried, single.carried, **close)
+
+
+class Nested(keras.layers.Layer):
+    """States [h, [slow, pair]], the last of rank 3; ds'/ds is the same at every step."""
+
+    state_size = (2, (3, 4))
+    output_size = 2
+
+    def get_initial_state(self, batch_size=None):
+        shapes = (2,), (3,), (2, 2)
+        h, slow, pair = (keras.ops.zeros((batch_size, *shape)) for shape in shapes)
+        return [h, [slow, pair]]
+
+    def call(self, inputs, states):
+        h, (slow, pair) = states
+        h = 0.5 * h + inputs
+        slow = 0.9 * slow + keras.ops.mean(h, axis=-1, keepdims=True)
+        return h, [h, [slow, 0.1 * pair]]
+
+
+def nested_jacobian():
+    """By h, slow and pair, in this order."""
+    jacobian = np.diag([0.5] * 2 + [0.9] * 3 + [0.1] * 4)
+    jacobian[2:5, :2] = 0.25
+    return jacobian
+
+
+def test_nested_states_and_states_of_a_higher_rank():
+    layer = keras.layers.RNN(Nested(), return_sequences=True, name="nested")
+    x = inputs(2, 5).astype("float32")
+    traced = rk.trace(layer, x)["nested"]
+    assert {name: state.shape[2:] for name, state in traced.states.items()} == {
+        "h": (2,),
+        "state_1": (3,),
+        "state_2": (2, 2),
+    }
+    h, slow = np.zeros((2, 2)), np.zeros((2, 3))
+    for t in range(5):
+        h = 0.5 * h + x[:, t]
+        slow = 0.9 * slow + h.mean(axis=-1, keepdims=True)
+        np.testing.assert_allclose(traced["h"][:, t], h, rtol=1e-5)
+        np.testing.assert_allclose(traced["state_1"][:, t], slow, rtol=1e-5)
+    powers = [np.linalg.matrix_power(nested_jacobian(), lag) for lag in range(4, -1, -1)]
+    for norm, order in (("spectral", 2), ("frobenius", "fro")):
+        wanted = [[np.linalg.norm(power, order) for power in powers]] * 2
+        np.testing.assert_allclose(rk.jacobian_norms(layer, x, norm=norm), wanted, rtol=1e-5)
+    loss = fed_loss("last")
+    flow = rk.gradient_flow(layer, x, np.zeros(2), loss)["nested"]
+    assert list(flow.norms) == ["h", "state_1", "state_2"]
+    gradient = np.sqrt(2) * 0.5 ** np.arange(4.0, -1, -1)
+    np.testing.assert_allclose(flow.norms["h"], gradient, rtol=1e-5)
+    assert not flow.norms["state_1"].any()  # the loss does not read it
+    many = rk.gradient_flow(layer, np.tile(x, (128, 1, 1)), np.zeros(256), loss, batch_size=256)
+    exact = [np.linalg.norm(power) / 3 for power in powers]
+    np.testing.assert_allclose(many["nested"].carried, exact, rtol=0.15)  # of the mean square
+
+
+def test_a_stack_has_the_product_of_all_its_states():
+    cells = [keras.layers.LSTMCell(2), rk.GRUCell(3)]
+    layer = keras.layers.RNN(cells, name="stack")
+    x = inputs(2, 3).astype("float32")
+    found = rk.jacobian_norms(layer, x, norm="frobenius")
+    assert found.shape == (2, 3)
+    np.testing.assert_allclose(found[:, -1], np.sqrt(7), rtol=1e-6)
+    states = [state for one in rk.trace(layer, x).values() for state in one.states.values()]
+    widths = [2, 2, 3]
+
+    def last(row, nudge):
+        h, c, top = np.split(nudge, np.cumsum(widths)[:-1])
+        given = [[states[0][row, 1] + h, states[1][row, 1] + c], [states[2][row, 1] + top]]
+        given = [[np.float32(each)[None] for each in cell] for cell in given]
+        _, new = layer.cell(x[row : row + 1, 2], given)
+        return np.concatenate([part[0] for part in arrays(new)])
+
+    step = 1e-2
+    for row in range(2):
+        columns = [
+            (last(row, unit) - last(row, -unit)) / (2 * step) for unit in step * np.eye(sum(widths))
+        ]
+        np.testing.assert_allclose(found[row, 1], np.linalg.norm(columns), rtol=1e-3)
+
+
+def test_convolutional_states():
+    layer = keras.layers.ConvLSTM2D(2, 2, padding="same", name="conv", return_sequences=True)
+    x = np.random.default_rng(0).normal(size=(2, 3, 3, 3, 1)).astype("float32")
+    traced = rk.trace(layer, x)["conv"]
+    np.testing.assert_allclose(traced["h"], arrays(layer(x))[0], rtol=1e-5, atol=1e-6)
+    assert (traced["state_1"].shape, traced.gates) == ((2, 3, 3, 3, 2), {})
+    flow = rk.gradient_flow(layer, x, np.zeros(2), fed_loss("last"))["conv"]
+    assert flow.fed == pytest.approx([0, 0, np.sqrt(18)])
+    norms = rk.jacobian_norms(layer, x, norm="frobenius")
+    np.testing.assert_allclose(norms[:, -1], 6, rtol=1e-6)  # 2 states of 3 x 3 x 2
+    assert flow.carried[0] == pytest.approx(norms[:, 0].mean() / 6, rel=0.5)
+    with pytest.raises(
+        ValueError, match=r"trace= must hold sequences of shape \(batch, time, units"
+    ):
+        rk.plot.trace(traced)
+    y = np.zeros((2, 3, 3, 3, 2), "float32")
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    model.compile("sgd", "mse")
+    monitor = rk.RecurrentMonitor(x, y)
+    run = model.fit(x, y, callbacks=[monitor], verbose=0)
+    assert {"conv/half_life", "conv/factor"} <= set(run.history)
+    assert "gates unknown" in monitor.notes["conv"]

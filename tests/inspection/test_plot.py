@@ -362,54 +362,64 @@ def test_trace_says_what_it_cannot_draw(options, message):
 
 
 def layer_flow(name="gru", factor=0.9, time=50, verdict="vanishing", states=("h",)):
-    norms = {state: 2.0 * factor ** np.arange(time)[::-1] for state in states}
+    carried = factor ** np.arange(time, dtype=float)[::-1]
+    norms = {state: 2.0 * 0.95 ** np.arange(time)[::-1] for state in states}
+    fed = np.where(np.arange(time) % 10 == 9, 0.5, 0)
     half_life = np.log(0.5) / np.log(factor) if factor < 1 else np.inf
-    return LayerFlow(name, norms, factor, half_life, verdict)
+    return LayerFlow(name, norms, fed, carried, factor, half_life, verdict)
 
 
-def test_gradient_flow_draws_norms_verdicts_and_half_lives():
+def rings(panel):
+    return [line for line in panel.lines if line.get_markersize() == 10]
+
+
+def test_gradient_flow_draws_what_is_carried_and_what_arrives():
     layers = {
         "gru": layer_flow(),
         "lstm": layer_flow("lstm", 0.99, verdict="steady", states=("h", "c")),
         "simple": layer_flow("simple", 1.2, verdict="exploding"),
     }
-    panel = rk.plot.gradient_flow(GradientFlow(layers, 0.5))
-    drawn = lines(panel)
+    carried, arrives = rk.plot.gradient_flow(GradientFlow(layers, 0.5))
+    drawn = lines(carried)
     assert list(drawn) == [
         "gru: vanishing (factor 0.9, half-life 6.6)",
         "lstm: steady (factor 0.99, half-life 69)",
-        "lstm, c",
         "simple: exploding (factor 1.2)",
     ]
-    assert panel.get_yscale() == "log"
-    np.testing.assert_allclose(
-        drawn["gru: vanishing (factor 0.9, half-life 6.6)"].get_ydata(), layers["gru"].norms["h"]
-    )
-    (ring,) = [line for line in panel.lines if len(line.get_ydata()) == 1]
+    assert carried.get_yscale() == arrives.get_yscale() == "log"
+    for line, layer in zip(drawn.values(), layers.values(), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), layer.carried)
+    (ring,) = rings(carried)
     np.testing.assert_allclose(ring.get_xdata(), 49 - layers["gru"].half_life)
-    np.testing.assert_allclose(ring.get_ydata(), 1.0)  # half of the last norm, which is 2
+    np.testing.assert_allclose(ring.get_ydata(), 0.5)  # half of what is carried to the last step
     assert len({str(line.get_linestyle()) for line in drawn.values()}) == 3
-    assert_texts_fit(panel.figure)
+    assert list(lines(arrives)) == ["lstm, c", "fed from above"]
+    long = [line.get_ydata() for line in arrives.lines if len(line.get_ydata()) == 50]
+    np.testing.assert_allclose(long, [layers["gru"].norms["h"]] * 4)
+    fed = [line for line in arrives.lines if len(line.get_ydata()) == 5]
+    assert [line.get_xdata().tolist() for line in fed] == [[9, 19, 29, 39, 49]] * 3
+    assert_texts_fit(carried.figure)
 
 
 def test_gradient_flow_of_a_layer_that_runs_backwards_has_its_ring_behind_the_first_step():
     flow = layer_flow()
-    flow.norms["h"][:] = flow.norms["h"][::-1].copy()
-    flow.norms["h"][:3] = np.nan  # masked
-    (ring,) = [line for line in rk.plot.gradient_flow(flow).lines if len(line.get_ydata()) == 1]
+    flow.carried[:] = flow.carried[::-1].copy()
+    flow.carried[:3] = np.nan  # masked
+    (ring,) = rings(rk.plot.gradient_flow(flow)[0])
     np.testing.assert_allclose(ring.get_xdata(), 3 + flow.half_life)
 
 
 def test_gradient_flow_draws_a_gradient_that_died_out():
     dead = layer_flow(time=20)
-    dead.norms["h"][:5] = 0
-    dead.norms["h"][5] = np.nan
-    values = rk.plot.gradient_flow(dead).lines[0].get_ydata()
-    assert np.isnan(values[:6]).all()
-    assert np.isfinite(values[6:]).all()
-    dead.norms["h"][:] = 0
-    panel = rk.plot.gradient_flow(dead)
-    assert list(lines(panel)) == ["gru: vanishing (0 at every step)"]
+    for values in (dead.carried, dead.norms["h"]):
+        values[:5] = 0
+        values[5] = np.nan
+    for panel in rk.plot.gradient_flow(dead):
+        values = panel.lines[0].get_ydata()
+        assert np.isnan(values[:6]).all()
+        assert np.isfinite(values[6:]).all()
+    dead.norms["h"][:] = dead.fed[:] = 0
+    assert np.isnan(rk.plot.gradient_flow(dead)[1].lines[0].get_ydata()).all()
     with pytest.raises(ValueError, match=r"flow= must be what rk\.gradient_flow returns"):
         rk.plot.gradient_flow(np.ones(3))
 
@@ -431,11 +441,13 @@ def test_what_trace_and_gradient_flow_return_is_drawn():
             assert panel.get_title("right") == ""
         assert_texts_fit(axes[0].figure)
     flow = rk.gradient_flow(model, x, np.zeros((4, 1)), "mse")
-    panel = flow.plot()
-    drawn = [line.get_ydata() for line in panel.lines if len(line.get_ydata()) == 12]
+    carried, arrives = rk.plot.gradient_flow(flow)
+    drawn = [line.get_ydata() for line in arrives.lines if len(line.get_ydata()) == 12]
     wanted = [norms for layer in flow.values() for norms in layer.norms.values()]
     np.testing.assert_allclose(drawn, np.where(np.equal(wanted, 0), np.nan, wanted))
-    assert_texts_fit(panel.figure)
+    drawn = [line.get_ydata() for line in carried.lines if len(line.get_ydata()) == 12]
+    np.testing.assert_allclose(drawn, [layer.carried for layer in flow.values()])
+    assert_texts_fit(carried.figure)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +457,7 @@ def test_what_trace_and_gradient_flow_return_is_drawn():
         (lambda ax: rk.plot.history(HISTORY, "loss", ax=ax), 1),
         (lambda ax: rk.plot.forecast(hourly_frame()[0], ax=ax), 1),
         (lambda ax: rk.plot.trace(lstm_trace(), ["h", "c"], ax=ax), 2),
-        (lambda ax: rk.plot.gradient_flow(layer_flow(), ax=ax), 1),
+        (lambda ax: rk.plot.gradient_flow(layer_flow(), ax=ax), 2),
     ],
 )
 def test_each_draws_on_the_axes_it_is_given_and_returns_them(draw, count):
