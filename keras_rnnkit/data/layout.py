@@ -1,15 +1,15 @@
 """Layouts: where the rows of a series lie in memory, so that a window is quick to read."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.data.maps import pack_map, unpack_map
 from keras_rnnkit.data.series import TimeSeries, row_chunks
 
-__all__ = ["Layout", "as_stored", "lay_out", "map_rows"]
+__all__ = ["Layout", "Storage", "lay_out", "map_rows"]
 
 ALIGNMENT = 64
 
@@ -39,12 +39,19 @@ class Layout:
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: of rows in a file, its path."""
+        return {**self.__dict__, "values": pack_map(self.values)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({**state, "values": unpack_map(state["values"])})
+
     def tables(self) -> dict[str, np.ndarray]:
         """The arrays that `read` looks things up in."""
         named = {"values": self.values, "columns": self.columns, "mean": self.mean}
         tables = {name: value for name, value in named.items() if value is not None}
         if self.scale is not None:
-            tables["factor"] = (1 / self.scale).astype(np.float32)
+            tables["factor"] = 1 / self.scale
         return tables
 
     def read(
@@ -70,11 +77,11 @@ class Layout:
         if self.columns is not None:
             values = ops.take_columns(values, tables["columns"])
         if self.mean is not None:
-            if self.values.dtype.itemsize < 4:
-                values = ops.cast(values, "float32")
             # In the file's own precision, for the subtraction may cancel.
-            values = values - ops.cast_like(ops.take(tables["mean"], group)[:, None], values)
-            values = ops.cast(values, "float32") * ops.take(tables["factor"], group)[:, None]
+            exact = np.can_cast(self.values.dtype, np.float32)
+            values = ops.cast(values, "float32" if exact else "float64")
+            mean, factor = (ops.take(tables[name], group)[:, None] for name in ("mean", "factor"))
+            values = (values - ops.cast_like(mean, values)) * ops.cast_like(factor, values)
         return ops.cast(values, "float32")
 
     def _position(self, row: Any) -> Any:
@@ -101,25 +108,15 @@ def lay_out(
     """
     start, stop = rows
     source = series.values[start:stop]
-    whole = _is_whole(columns, source)
     step = min(step, len(source))
     phase = -(-len(source) // step)
     values = aligned_empty((step, phase, len(columns)), dtype)
     # The positions behind the last row are read by no window, but must not hold garbage.
     values[:, phase - 1] = 0
-    edges = np.array([0, len(source)])
-    if affine is not None:
-        edges = np.unique(np.clip(series.bounds - start, 0, len(source)))
-    for low, high in itertools.pairwise(edges.tolist()):
-        group = int(series.group_of(np.array(start + low)))
-        part = source[low:high]
-        for chunk in row_chunks(part):
-            block = part[chunk] if whole else part[chunk][:, columns]
-            if affine is not None:
-                mean, scale = (of[group, columns] for of in affine)
-                block = (block - mean) / scale
-            names = [series.names[column] for column in columns]
-            _place(values, as_stored(block, dtype, names), low + chunk.start)
+    store = Storage(dtype, [series.names[column] for column in columns])
+    for first, block in _blocks(series, columns, rows, affine):
+        _place(values, store(block), first - start)
+    store.finish()
     return Layout(values.reshape(step * phase, len(columns)), step, phase)
 
 
@@ -129,11 +126,35 @@ def map_rows(
     affine: tuple[np.ndarray, np.ndarray] | None,
 ) -> Layout:
     """All rows where they are, to be narrowed and scaled batch by batch."""
+    if not np.can_cast(series.values.dtype, np.float32):
+        store = Storage(np.dtype(np.float32), [series.names[column] for column in columns])
+        for _, block in _blocks(series, columns, (0, len(series)), affine):
+            store(block)
+        store.finish()
     mean = scale = None
     if affine is not None:
         mean, scale = (of[:, columns] for of in affine)
     narrow = None if _is_whole(columns, series.values) else columns
     return Layout(series.values, 1, 0, narrow, mean, scale)
+
+
+def _blocks(
+    series: TimeSeries,
+    columns: np.ndarray,
+    rows: tuple[int, int],
+    affine: tuple[np.ndarray, np.ndarray] | None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Columns of the rows `[start, stop)`, scaled, a few at a time: first row and values."""
+    start, stop = rows
+    source = series.values[start:stop]
+    whole = _is_whole(columns, source)
+    for chunk in row_chunks(source):
+        block = source[chunk] if whole else source[chunk][:, columns]
+        if affine is not None:
+            mean, scale = (of[:, columns] for of in affine)
+            group = series.group_of(np.arange(start + chunk.start, start + chunk.stop))
+            block = (block - mean[group]) / scale[group]
+        yield start + chunk.start, block
 
 
 def _is_whole(columns: np.ndarray, values: np.ndarray) -> bool:
@@ -148,26 +169,59 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return buffer[offset : offset + size].view(dtype).reshape(shape)
 
 
-def as_stored(block: np.ndarray, dtype: np.dtype, names: Sequence[str]) -> np.ndarray:
-    """The block as it is stored; a finite number that would become infinite is refused.
+class Storage:
+    """Stores columns in a dtype, and refuses what it cannot hold.
+
+    A finite number that would become infinite is refused at once; at the end, columns of whole
+    numbers alone (years, ids) of which some would become another number.
 
     Args:
-        block: `(rows, columns)`.
         dtype: to store.
         names: of the columns.
     """
-    with np.errstate(over="ignore"):
-        stored: np.ndarray = block.astype(dtype, copy=False)
-        if np.isfinite(np.sum(stored, dtype=np.float32)):
-            return stored
-    lost = np.argwhere(np.isinf(stored) & np.isfinite(block))
-    if lost.size:
-        row, column = lost[0]
-        raise ValueError(
-            f"column {names[column]!r} holds {block[row, column]:g}, more than "
-            f"{dtype} can. Pass scaler=, or dtype= with a wider range."
-        )
-    return stored
+
+    def __init__(self, dtype: np.dtype, names: Sequence[str]) -> None:
+        self.dtype = dtype
+        self.names = names
+        self._whole = np.ones(len(names), dtype=bool)
+        self._changed: dict[int, tuple[Any, Any]] = {}
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """The block `(rows, columns)` as it is stored."""
+        with np.errstate(over="ignore"):
+            stored: np.ndarray = block.astype(self.dtype, copy=False)
+            entire = np.isfinite(np.sum(stored, dtype=np.float32))
+        wrong = None if entire else np.isinf(stored) & np.isfinite(block)
+        if wrong is not None and wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"column {self.names[column]!r} holds {block[row, column]:g}, more than "
+                f"{self.dtype} can. Pass scaler=, or dtype= with a wider range."
+            )
+        if block.dtype.itemsize > stored.dtype.itemsize or block.dtype.kind != "f":
+            self._look(block, stored)
+        return stored
+
+    def _look(self, block: np.ndarray, stored: np.ndarray) -> None:
+        for column in np.flatnonzero(self._whole).tolist():
+            given, kept = block[:, column], stored[:, column].astype(block.dtype)
+            present = np.isfinite(given)
+            if (present & (given != np.floor(given))).any():
+                self._whole[column] = False
+            elif column not in self._changed and (differs := present & (given != kept)).any():
+                row = differs.argmax()
+                self._changed[column] = given[row], kept[row]
+
+    def finish(self) -> None:
+        """Refuse columns of whole numbers that were changed."""
+        for column, (given, kept) in self._changed.items():
+            if self._whole[column]:
+                wider = "" if self.dtype == np.float32 else ", or dtype='float32'"
+                raise ValueError(
+                    f"column {self.names[column]!r} holds whole numbers, of which {self.dtype} "
+                    f"would make others: {given:.0f} becomes {float(kept):.0f}. Pass scaler= with "
+                    f"this column in its names={wider}, or subtract an offset first."
+                )
 
 
 def _place(values: np.ndarray, block: np.ndarray, row: int) -> None:

@@ -215,7 +215,7 @@ def test_sorted_rows_equal_a_dict(rows, keep, tmp_path):
             kept[place] = value
     groups = list(dict.fromkeys(g for g, _ in rows))
     expected = [kept[place] for place in sorted(kept, key=lambda p: (groups.index(p[0]), p[1]))]
-    series = rk.read_csv(path, group="g", sort=True, duplicates=keep)
+    series = rk.read_csv(path, group="g", sort=True, duplicates=keep, freq="1D")
     assert series.values.ravel().tolist() == expected
     assert series.groups == tuple(groups)
 

@@ -112,24 +112,27 @@ def test_the_table_of_a_split():
     series = rk.TimeSeries(values, names=["T", "p"], time=time, group=group)
     parts = rk.split(series, train=0.6, val=0.4)
     spec = rk.WindowSpec(24, stride=3)
-    scaler = rk.Scaler().fit(parts.train)
+    scaler = rk.Scaler(names=["T"]).fit(parts.train)
     report = rk.describe(parts, spec, batch_size=100, scaler=scaler)
     assert str(report).splitlines() == [
-        "                           train    val",
-        "rows                       2,000  2,000",
-        "possible starts            1,966  1,966",
-        "- across a gap in time        24     24",
-        "- over a missing value        26     26",
-        "- targets in another part    766  1,150",
-        "- between strides            766    510",
-        "windows                      384    256",
-        "rows used as inputs        1,194    810",
-        "rows used as targets         384    256",
-        "batches an epoch               4      3",
-        "memory held (MB)             0.0    0.0",
-        "groups                         2      2",
-        "groups without a window        1      1",
+        "                                         train                  val",
+        "rows                                     2,000                2,000",
+        "targets from               2024-01-01 00:00:00  2024-02-20 00:00:00",
+        "targets to                 2024-02-19 23:00:00  2024-03-25 07:00:00",
+        "possible starts                          1,966                1,966",
+        "- across a gap in time                      24                   24",
+        "- over a missing value                      26                   26",
+        "- targets in another part                  766                1,150",
+        "- between strides                          766                  510",
+        "windows                                    384                  256",
+        "rows used as inputs                      1,194                  810",
+        "rows used as targets                       384                  256",
+        "batches an epoch                             4                    3",
+        "memory held (MB)                           0.0                  0.0",
+        "groups                                       2                    2",
+        "groups without a window                      1                    1",
         "missing: T 1, p 2",
+        "scaled: T; as they are: p",
         "split: no row is a target of two parts, the scaler was fitted on the training part alone",
     ]
     assert repr(report) == str(report)

@@ -81,10 +81,10 @@ def test_a_large_offset_loses_no_digits(monkeypatch, chunk):
 def test_constant_columns_are_only_centred(dtype, constant):
     values = np.column_stack([np.arange(1000.0), np.full(1000, constant)]).astype(dtype)
     values[5, 1] = np.nan
-    scaler = rk.Scaler().fit(rk.TimeSeries(values, names=["x", "flat"]))
+    scaler = rk.Scaler(names=["x", "flat"]).fit(rk.TimeSeries(values, names=["x", "flat"]))
     assert scaler.scale[0, 1] == 1
     assert scaler.constant == ("flat",)
-    assert repr(scaler) == "Scaler(2 columns, constant: flat)"
+    assert repr(scaler) == "Scaler(scaled: x, flat; constant: flat)"
     scaled = scaler.transform(rk.TimeSeries(values, names=["x", "flat"])).values
     assert np.nanmax(np.abs(scaled[:, 1])) <= abs(constant) * 4 * np.finfo(dtype).eps
     assert scaled[:, 0].std() == pytest.approx(1, rel=1e-5)
@@ -111,7 +111,7 @@ def test_statistics_by_group():
         expected[start:stop] = (expected[start:stop] - mean) / deviation
     scaled = scaler.transform(series).values
     assert scaled == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
-    assert repr(scaler) == "Scaler(3 columns, 3 groups)"
+    assert repr(scaler) == "Scaler(scaled: x, y, z; 3 groups)"
     # Groups go by their label, not by their place.
     turned = rk.TimeSeries(
         series.values[::-1], names=series.names, group=list("c" * 10 + "b" * 20 + "a" * 30)

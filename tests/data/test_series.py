@@ -532,11 +532,24 @@ def test_what_turns_into_an_array_is_taken():
     assert rk.TimeSeries(Tensor()).values.shape == (3, 2)
 
 
-def test_a_file_of_whole_numbers_is_read(tmp_path):
-    np.save(tmp_path / "rows.npy", np.arange(6))
-    values = rk.TimeSeries(tmp_path / "rows.npy").values
-    assert not isinstance(values, np.memmap)
-    assert values.ravel().tolist() == [0, 1, 2, 3, 4, 5]
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int16, np.int32, np.int64])
+def test_a_file_of_whole_numbers_stays_mapped(tmp_path, dtype):
+    numbers = np.arange(12).reshape(6, 2)
+    numbers = (numbers % 3 == 0).astype(int) if dtype is bool else numbers
+    np.save(tmp_path / "rows.npy", numbers.astype(dtype))
+    series = rk.TimeSeries(tmp_path / "rows.npy")
+    assert isinstance(series.values, np.memmap)
+    assert series.values.tolist() == numbers.tolist()
+    assert series.missing_rows().tolist() == []
+    assert series.missing_counts() == {}
+    # What is put right in memory is floating, as whole numbers elsewhere are.
+    gathered = rk.TimeSeries(tmp_path / "rows.npy", group=[0, 1, 0, 1, 0, 1])
+    assert gathered.values.dtype.kind == "f"
+    assert gathered.values.tolist() == numbers[[0, 2, 4, 1, 3, 5]].tolist()
+    lacking = rk.TimeSeries(tmp_path / "rows.npy", missing=1)
+    assert lacking.missing_counts() == {
+        str(column): int(n) for column, n in enumerate((numbers == 1).sum(axis=0)) if n
+    }
 
 
 def test_a_series_is_indexed_by_columns():
