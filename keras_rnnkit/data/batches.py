@@ -154,9 +154,9 @@ class Batches:
     def bytes_held(self) -> int:
         """Memory of the arrays that are not the series' own."""
         held = {
-            id(layout.values): layout.values for layout in self.layouts.values() if layout.phase
+            id(layout.source): layout.source for layout in self.layouts.values() if layout.phase
         }
-        return sum(values.nbytes for values in held.values())
+        return sum(source.nbytes for source in held.values())
 
     def tables(self) -> dict[str, Any]:
         """Every array that `batch` looks things up in, by the part that reads it."""

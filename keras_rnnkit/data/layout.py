@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class Layout:
     batch by batch.
 
     Attributes:
-        values: `(positions, columns)`.
+        source: the rows: a map, or a copy that is made when it is first read.
         step: rows from one row to the one beside it.
         phase: positions of each phase; 0 in row order.
         columns: columns to take of each row read; None for all.
@@ -32,19 +33,25 @@ class Layout:
         scale: `(groups, columns)` to divide by then.
     """
 
-    values: np.ndarray
+    source: "np.ndarray | Copy"
     step: int
     phase: int = 0
     columns: np.ndarray | None = None
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
 
+    @property
+    def values(self) -> np.ndarray:
+        """The rows, `(positions, columns)`."""
+        return self.source.values if isinstance(self.source, Copy) else self.source
+
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: of rows in a file, its path."""
-        return {**self.__dict__, "values": pack_map(self.values)}
+        source = self.source if isinstance(self.source, Copy) else pack_map(self.source)
+        return {**self.__dict__, "source": source}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({**state, "values": unpack_map(state["values"])})
+        self.__dict__.update({**state, "source": unpack_map(state["source"])})
 
     def tables(self) -> dict[str, np.ndarray]:
         """The arrays that `read` looks things up in."""
@@ -96,7 +103,7 @@ def lay_out(
     dtype: np.dtype,
     affine: tuple[np.ndarray, np.ndarray] | None,
 ) -> Layout:
-    """Copy columns of the rows `[start, stop)` phase-major, scaled; row `start` becomes row 0.
+    """Columns of the rows `[start, stop)` phase-major, scaled; row `start` becomes row 0.
 
     Args:
         series: the rows.
@@ -104,20 +111,46 @@ def lay_out(
         rows: `[start, stop)`.
         step: rows from one row of a window to the next.
         dtype: to store.
-        affine: mean and scale, `(groups, series columns)` each, or None.
+        affine: mean and scale as `Scaler.affine` gives them, or None.
     """
-    start, stop = rows
-    source = series.values[start:stop]
-    step = min(step, len(source))
-    phase = -(-len(source) // step)
-    values = aligned_empty((step, phase, len(columns)), dtype)
-    # The positions behind the last row are read by no window, but must not hold garbage.
-    values[:, phase - 1] = 0
-    store = Storage(dtype, [series.names[column] for column in columns])
-    for first, block in _blocks(series, columns, rows, affine):
-        _place(values, store(block), first - start)
-    store.finish()
-    return Layout(values.reshape(step * phase, len(columns)), step, phase)
+    copied = Copy(series, columns, rows, step, dtype, affine)
+    return Layout(copied, copied.step, copied.phase)
+
+
+class Copy:
+    """Columns of a run of rows, copied phase-major when they are first read; see `lay_out`."""
+
+    def __init__(
+        self,
+        series: TimeSeries,
+        columns: np.ndarray,
+        rows: tuple[int, int],
+        step: int,
+        dtype: np.dtype,
+        affine: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
+        self.series, self.columns, self.rows = series, columns, rows
+        self.dtype, self.affine = dtype, affine
+        length = rows[1] - rows[0]
+        self.step = min(step, length)
+        self.phase = -(-length // self.step)
+        self.nbytes = self.step * self.phase * len(columns) * dtype.itemsize
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: what the copy is made of."""
+        return {name: value for name, value in self.__dict__.items() if name != "values"}
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The copy, `(positions, columns)`."""
+        values = aligned_empty((self.step, self.phase, len(self.columns)), self.dtype)
+        # The positions behind the last row are read by no window, but must not hold garbage.
+        values[:, self.phase - 1] = 0
+        store = Storage(self.dtype, [self.series.names[column] for column in self.columns])
+        for first, block in _blocks(self.series, self.columns, self.rows, self.affine):
+            _place(values, store(block), first - self.rows[0])
+        store.finish()
+        return values.reshape(-1, len(self.columns))
 
 
 def map_rows(
@@ -133,7 +166,8 @@ def map_rows(
         store.finish()
     mean = scale = None
     if affine is not None:
-        mean, scale = (of[:, columns] for of in affine)
+        shape = (len(series.groups), len(columns))
+        mean, scale = (np.broadcast_to(of[:, columns], shape) for of in affine)
     narrow = None if _is_whole(columns, series.values) else columns
     return Layout(series.values, 1, 0, narrow, mean, scale)
 
@@ -147,13 +181,17 @@ def _blocks(
     """Columns of the rows `[start, stop)`, scaled, a few at a time: first row and values."""
     start, stop = rows
     source = series.values[start:stop]
-    whole = _is_whole(columns, source)
+    take: Any = columns
+    if (np.diff(columns) == 1).all():  # a view
+        take = slice(columns[0], columns[-1] + 1)
+    if affine is not None:
+        affine = affine[0][:, columns], affine[1][:, columns]
     for chunk in row_chunks(source):
-        block = source[chunk] if whole else source[chunk][:, columns]
+        block = source[chunk][:, take]
         if affine is not None:
-            mean, scale = (of[:, columns] for of in affine)
-            group = series.group_of(np.arange(start + chunk.start, start + chunk.stop))
-            block = (block - mean[group]) / scale[group]
+            place = slice(start + chunk.start, start + chunk.stop)
+            mean, scale = (series.of_rows(of, place) for of in affine)
+            block = (block - mean) / scale
         yield start + chunk.start, block
 
 
@@ -204,13 +242,15 @@ class Storage:
 
     def _look(self, block: np.ndarray, stored: np.ndarray) -> None:
         for column in np.flatnonzero(self._whole).tolist():
-            given, kept = block[:, column], stored[:, column].astype(block.dtype)
+            given = block[:, column]
             present = np.isfinite(given)
             if (present & (given != np.floor(given))).any():
                 self._whole[column] = False
-            elif column not in self._changed and (differs := present & (given != kept)).any():
-                row = differs.argmax()
-                self._changed[column] = given[row], kept[row]
+            elif column not in self._changed:
+                kept = stored[:, column].astype(block.dtype)
+                differs = present & (given != kept)
+                if differs.any():
+                    self._changed[column] = given[differs][0], kept[differs][0]
 
     def finish(self) -> None:
         """Refuse columns of whole numbers that were changed."""
@@ -227,6 +267,9 @@ class Storage:
 def _place(values: np.ndarray, block: np.ndarray, row: int) -> None:
     """Write a block of rows that begins with `row` into `(step, phase, columns)`."""
     step = len(values)
+    if step == 1:
+        values[0, row : row + len(block)] = block
+        return
     head = min(-row % step, len(block))
     for offset in range(head):
         values[(row + offset) % step, (row + offset) // step] = block[offset]

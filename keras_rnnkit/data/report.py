@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from keras_rnnkit.data.zones import zone_name
 
 __all__ = ["PartReport", "WindowReport", "describe"]
 
-BLOCK_ROWS = 1 << 22
+BLOCK_ROWS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def describe(
         A `WindowReport`, which prints as a table.
 
     Raises:
-        ValueError: as `window_dataset`, but for a series without any window; or the split leaks.
+        ValueError: as `window_dataset`, but for a series without any window, or with numbers that
+            `dtype` cannot hold; or the split leaks.
 
     Example:
         >>> import numpy as np
@@ -188,12 +189,13 @@ def describe(
     parts = {name: as_series(part) for name, part in parts.items()}
     first = next(iter(parts.values()))
     roles, zone = resolve(first, spec), first.zone
+    whole = _Whole.of(first, roles, options.get("missing", "drop"))
     used = _used(roles)
     scaler = options.get("scaler")
     scaled = tuple(name for name in used if scaler is not None and name in scaler.columns)
     seen = set(roles.features or ()) if roles.delay == 0 else set()
     return WindowReport(
-        {name: _part(part, spec, batch_size, options) for name, part in parts.items()},
+        {name: _part(part, roles, whole, batch_size, options) for name, part in parts.items()},
         check,
         tuple(name for name in roles.targets or () if name in seen),
         scaled,
@@ -209,31 +211,50 @@ def _used(spec: WindowSpec) -> tuple[str, ...]:
     )
 
 
+class _Whole(NamedTuple):
+    """What is the same for all parts of a series: windows of any stride, whatever their part."""
+
+    possible: int
+    unbroken: int
+    complete: int
+    lacking: dict[str, int]
+
+    @classmethod
+    def of(cls, series: TimeSeries, spec: WindowSpec, missing: str) -> "_Whole":
+        every = replace(spec, stride=1)
+        everywhere = series.only_targets(np.array([[0, len(series)]]))
+        in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
+        return cls(
+            len(every.windows(in_groups, everywhere.target_rows)),
+            len(every.windows(series.segments(), everywhere.target_rows)),
+            len(find_windows(everywhere, every, missing)),
+            series.missing_counts(),
+        )
+
+
 def _part(
-    series: TimeSeries, spec: WindowSpec, batch_size: int, options: dict[str, Any]
+    series: TimeSeries,
+    spec: WindowSpec,
+    whole: _Whole,
+    batch_size: int,
+    options: dict[str, Any],
 ) -> PartReport:
-    spec = resolve(series, spec)
     missing = options.get("missing", "drop")
     windows = find_windows(series, spec, missing)
     every = replace(spec, stride=1)
-    everywhere = series.only_targets(np.array([[0, len(series)]]))
-    in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
-    possible = len(every.windows(in_groups, everywhere.target_rows))
-    unbroken = len(every.windows(series.segments(), everywhere.target_rows))
-    whole = len(find_windows(everywhere, every, missing))
-    here = len(find_windows(series, every, missing))
-    lacking = series.missing_counts()
+    here = len(windows if spec.stride == 1 else find_windows(series, every, missing))
     batches = bytes_held = 0
     if len(windows):
         made = Batches.of(series, spec, {"batch_size": batch_size, **options})
         batches, bytes_held = len(made), made.bytes_held
-    groups = np.unique(series.group_of(windows.first))
+    served = series.group_of(windows.first[np.diff(windows.ends, prepend=0) > 0])
+    groups = int(np.count_nonzero(np.diff(served, prepend=-1)))
     return PartReport(
         rows=len(series),
-        possible=possible,
-        across_gap=possible - unbroken,
-        missing=unbroken - whole,
-        other_part=whole - here,
+        possible=whole.possible,
+        across_gap=whole.possible - whole.unbroken,
+        missing=whole.unbroken - whole.complete,
+        other_part=whole.complete - here,
         between_strides=here - len(windows),
         windows=len(windows),
         input_rows=_covered(windows, spec.length, spec.step),
@@ -241,8 +262,10 @@ def _part(
         batches=batches,
         bytes_held=bytes_held,
         groups=len(series.groups),
-        groups_without_window=len(series.groups) - len(groups),
-        missing_by_column={name: lacking[name] for name in _used(spec) if name in lacking},
+        groups_without_window=len(series.groups) - groups,
+        missing_by_column={
+            name: whole.lacking[name] for name in _used(spec) if name in whole.lacking
+        },
         **_target_times(series),
     )
 

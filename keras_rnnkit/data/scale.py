@@ -142,8 +142,8 @@ class Scaler:
         mean, scale = self.affine(series)
         store = Storage(scaled.dtype, series.names)
         for chunk in row_chunks(series.values):
-            group = series.group_of(np.arange(chunk.start, chunk.stop))
-            scaled[chunk] = store((series.values[chunk] - mean[group]) / scale[group])
+            centre, spread = (series.of_rows(table, chunk) for table in (mean, scale))
+            scaled[chunk] = store((series.values[chunk] - centre) / spread)
         store.finish()
         return series.with_values(scaled)
 
@@ -151,7 +151,7 @@ class Scaler:
         """Mean and scale for each group and column of a series, 0 and 1 where it is not scaled.
 
         Returns:
-            Two arrays `(groups, columns)` float64.
+            Two arrays `(groups, columns)` float64, of one row without `by_group`.
         """
         self._check_fitted()
         columns = series.columns(self.columns, what="Scaler names")
@@ -162,8 +162,7 @@ class Scaler:
             mean, scale = mean.repeat(len(at), axis=0), scale.repeat(len(at), axis=0)
         mean[:, columns] = self.mean[at]
         scale[:, columns] = self.scale[at]
-        shape = (len(series.groups), len(series.names))
-        return np.broadcast_to(mean, shape), np.broadcast_to(scale, shape)
+        return mean, scale
 
     def check_targets(self, names: Sequence[str]) -> None:
         """Refuse columns that may be labels and were scaled without being named.
@@ -219,7 +218,7 @@ class Scaler:
             if name in self.columns:
                 mean[:, position] = self.mean[:, self.columns.index(name)]
                 scale[:, position] = self.scale[:, self.columns.index(name)]
-        if not self.by_group:
+        if not self.by_group or not set(names) & set(self.columns):
             return (values * scale[0] + mean[0]).reshape(values.shape)
         least = 1 + (len(names) > 1)
         if groups is None or values.ndim < least or len(groups) != len(values):
@@ -319,9 +318,14 @@ class Scaler:
             scaler.fitted_rows = np.array(content["fitted_rows"], dtype=np.int64).reshape(-1, 2)
             if not shape == scaler.mean.shape == scaler.scale.shape:
                 raise ValueError(f"mean and scale must have shape {shape}")
-            unusual = [x for row in content["mean"] for x in row or () if not np.isfinite(x)]
-            if unusual or not (np.isfinite(scaler.scale) & (scaler.scale > 0)).all():
-                raise ValueError("a mean is not finite, or a scale is not positive and finite")
+            rows = [*content["scale"], *(row for row in content["mean"] if row is not None)]
+            if not all(type(x) in (int, float) for row in rows for x in row):
+                raise ValueError("a mean or a scale is no number")
+            known = scaler.mean[[row is not None for row in content["mean"]]]
+            if not np.isfinite(known).all() or not np.isfinite(scaler.scale).all():
+                raise ValueError("a mean or a scale is not finite")
+            if (scaler.scale <= 0).any():
+                raise ValueError("a scale is not positive")
         except (
             AttributeError,
             KeyError,
@@ -355,8 +359,9 @@ class Scaler:
             at = np.arange(len(self.groups))
         else:
             known, wanted = np.array(self.groups), np.asarray(groups)
-            if wanted.dtype.kind == "S":
-                wanted = np.char.decode(wanted)
+            if wanted.dtype.kind in "SO":  # a tensor of text gives bytes
+                texts = [x.decode() if isinstance(x, bytes) else x for x in wanted.tolist()]
+                wanted = np.array(texts)
             if (known.dtype.kind in "US") != (wanted.dtype.kind in "US"):
                 at = np.full(len(wanted), -1)
             else:

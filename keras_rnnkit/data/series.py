@@ -14,6 +14,7 @@ from keras_rnnkit.data.times import (
     as_times,
     format_duration,
     infer_step,
+    is_date,
     moment,
     parse_step,
     steps_between,
@@ -202,6 +203,22 @@ class TimeSeries:
     def group_of(self, rows: np.ndarray) -> np.ndarray:
         """Position in `groups` of the group that each row belongs to, same shape as `rows`."""
         return np.searchsorted(self.bounds, rows, side="right") - 1
+
+    def of_rows(self, table: np.ndarray, rows: slice) -> np.ndarray:
+        """What a table says of the group of each of these rows.
+
+        Args:
+            table: `(groups, ...)`, or `(1, ...)` where it says the same of all groups.
+            rows: `[start, stop)`.
+
+        Returns:
+            `(rows, ...)`, or `(1, ...)` where it is the same for all of these rows.
+        """
+        first, last = self.group_of(np.array([rows.start, rows.stop - 1]))
+        if len(table) == 1 or first == last:
+            return table[:1] if len(table) == 1 else table[first : first + 1]
+        edges = np.clip(self.bounds[first : last + 2], rows.start, rows.stop)
+        return np.repeat(table[first : last + 1], np.diff(edges), axis=0)
 
     def missing_rows(self, names: Sequence[str] | None = None) -> np.ndarray:
         """Rows in which one of these columns (default: any) is missing, sorted, int64."""
@@ -466,9 +483,8 @@ def _frame_columns(
     if time is None:
         dates = [
             name
-            for name, kind in table.schema.items()
-            if isinstance(kind, (nw.Datetime, nw.Date))
-            and not (isinstance(group, str) and name == group)
+            for name in table.columns
+            if is_date(table.get_column(name)) and not (isinstance(group, str) and name == group)
         ]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}

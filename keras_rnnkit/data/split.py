@@ -268,7 +268,7 @@ def _cuts(series: TimeSeries, shares: Sequence[float]) -> np.ndarray:
     marks = [round(share * len(times)) for share in shares]
     inner = [mark for mark in marks if mark < len(times)]
     if inner and len(series.groups) > 1:
-        times.partition(inner)
+        times.view(np.int64).partition(inner)
     return np.stack(
         [
             usable[:, 1] if mark >= len(times) else _rows_before(series, usable, times[mark])
@@ -281,10 +281,14 @@ def _cuts(series: TimeSeries, shares: Sequence[float]) -> np.ndarray:
 def _rows_before(series: TimeSeries, usable: np.ndarray, end: Any) -> np.ndarray:
     """The row of each group at which the time `end` comes, or the rows themselves are counted."""
     if series.time is None:
-        before = end
-    else:
-        before = np.add.reduceat(series.time < end, series.bounds[:-1], dtype=np.int64)
-    return np.clip(series.bounds[:-1] + before, usable[:, 0], usable[:, 1])
+        return np.clip(series.bounds[:-1] + end, usable[:, 0], usable[:, 1])
+    low, high = usable[:, 0].copy(), usable[:, 1].copy()
+    while (low < high).any():
+        # One step of a bisection in all groups at once.
+        middle = np.minimum((low + high) // 2, len(series) - 1)
+        below = (series.time[middle] < end) & (low < high)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, np.maximum(middle, low))
+    return low
 
 
 def _cuts_by_share(series: TimeSeries, train: float, val: float, test: float | None) -> np.ndarray:

@@ -13,6 +13,7 @@ __all__ = [
     "as_times",
     "format_duration",
     "infer_step",
+    "is_date",
     "is_time",
     "moment",
     "parse_step",
@@ -273,12 +274,25 @@ def _without_zone(time: Any) -> tuple[np.ndarray, set[tzinfo]]:
 
         column = time.to_series() if hasattr(time, "nlevels") else time  # an index of pandas
         column = nw.from_native(column, series_only=True, pass_through=True)
-        zone = getattr(getattr(column, "dtype", None), "time_zone", None)
-        if isinstance(column, nw.Series) and zone is not None:
-            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-            return column.to_numpy(), {as_zone(zone)}
-        time = column.to_numpy() if isinstance(column, nw.Series) else time
+        if isinstance(column, nw.Series):
+            # narwhals does not know all zones of pandas by their names.
+            zone = getattr(getattr(column.to_native(), "dtype", None), "tz", None)
+            if zone is not None:
+                return column.to_native().dt.tz_convert(None).to_numpy(), {as_zone(zone)}
+            zone = getattr(column.dtype, "time_zone", None)
+            if zone is not None:
+                column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+                return column.to_numpy(), {as_zone(zone)}
+            time = column.to_numpy()
     return np.asarray(time), set()
+
+
+def is_date(column: Any) -> bool:
+    """Whether a column of a DataFrame, as narwhals shows it, holds dates."""
+    import narwhals.stable.v2 as nw
+
+    native = getattr(column.to_native(), "dtype", None)
+    return isinstance(column.dtype, (nw.Datetime, nw.Date)) or hasattr(native, "tz")
 
 
 def _read(values: list[Any], time_format: str | None) -> tuple[np.ndarray, set[tzinfo]]:
