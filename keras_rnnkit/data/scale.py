@@ -201,23 +201,12 @@ class Scaler:
         self._check_fitted()
         values = np.asarray(values)
         names = [names] if isinstance(names, str) else list(names)
-        unknown = [name for name in names if name not in (*self.columns, *self.unscaled)]
-        if unknown:
-            raise ValueError(
-                f"names= holds {unknown}; the scaler was fitted on a series with "
-                f"{[*self.columns, *self.unscaled]}."
-            )
+        mean, scale = self._of_columns(names)
         if len(names) > 1 and (values.ndim == 0 or values.shape[-1] != len(names)):
             raise ValueError(
                 f"values= must have a last axis of {len(names)} for names={names}, "
                 f"received shape {values.shape}."
             )
-        mean = np.zeros((len(self.groups), len(names)))
-        scale = np.ones_like(mean)
-        for position, name in enumerate(names):
-            if name in self.columns:
-                mean[:, position] = self.mean[:, self.columns.index(name)]
-                scale[:, position] = self.scale[:, self.columns.index(name)]
         if not self.by_group or not set(names) & set(self.columns):
             return (values * scale[0] + mean[0]).reshape(values.shape)
         least = 1 + (len(names) > 1)
@@ -238,7 +227,8 @@ class Scaler:
         computes in the model's precision, float32 as a rule.
 
         Args:
-            names: the columns on the last axis of the layer's input, in their order.
+            names: the columns on the last axis of the layer's input, in their order; one that is
+                not scaled stays.
             invert: scale back instead.
 
         Raises:
@@ -253,14 +243,9 @@ class Scaler:
                 "a scaler with by_group=True cannot be a layer: its input has no group."
             )
         names = [names] if isinstance(names, str) else list(names)
-        unknown = [name for name in names if name not in self.columns]
-        if unknown:
-            raise ValueError(f"names= holds {unknown}; the scaler knows {list(self.columns)}.")
-        at = [self.columns.index(name) for name in names]
+        mean, scale = self._of_columns(names)
         small = [
-            name
-            for name, i in zip(names, at, strict=True)
-            if self.scale[0, i] < keras.config.epsilon()
+            name for name, s in zip(names, scale[0], strict=True) if s < keras.config.epsilon()
         ]
         if small:
             raise ValueError(
@@ -269,7 +254,7 @@ class Scaler:
                 "in a smaller unit."
             )
         layer = keras.layers.Normalization(
-            axis=-1, mean=self.mean[0, at], variance=self.scale[0, at] ** 2, invert=invert
+            axis=-1, mean=mean[0], variance=scale[0] ** 2, invert=invert
         )
         # Built inside a training step, it would keep tensors of that step.
         layer.build((None, len(names)))
@@ -348,6 +333,22 @@ class Scaler:
         if self.by_group:
             told.append(f"{len(self.groups):,} groups")
         return f"Scaler({'; '.join(told)})"
+
+    def _of_columns(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and scale of columns, `(groups, names)`; 0 and 1 where they are not scaled."""
+        unknown = [name for name in names if name not in (*self.columns, *self.unscaled)]
+        if unknown:
+            raise ValueError(
+                f"names= holds {unknown}; the scaler was fitted on a series with "
+                f"{[*self.columns, *self.unscaled]}."
+            )
+        mean = np.zeros((len(self.groups), len(names)))
+        scale = np.ones_like(mean)
+        for position, name in enumerate(names):
+            if name in self.columns:
+                mean[:, position] = self.mean[:, self.columns.index(name)]
+                scale[:, position] = self.scale[:, self.columns.index(name)]
+        return mean, scale
 
     def _check_fitted(self) -> None:
         if not len(self.mean):
