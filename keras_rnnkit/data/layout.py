@@ -236,7 +236,7 @@ class Storage:
                 f"column {self.names[column]!r} holds {block[row, column]:g}, more than "
                 f"{self.dtype} can. Pass scaler=, or dtype= with a wider range."
             )
-        if block.dtype.itemsize > stored.dtype.itemsize or block.dtype.kind != "f":
+        if not np.can_cast(block.dtype, self.dtype):
             self._look(block, stored)
         return stored
 

@@ -356,10 +356,11 @@ class Scaler:
 
     def _group_positions(self, groups: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Row of the statistics for each label."""
+        wanted = np.asarray(groups)
         if groups is self.groups:
             at = np.arange(len(self.groups))
         else:
-            known, wanted = np.array(self.groups), np.asarray(groups)
+            known = np.array(self.groups)
             if wanted.dtype.kind in "SO":  # a tensor of text gives bytes
                 texts = [x.decode() if isinstance(x, bytes) else x for x in wanted.tolist()]
                 wanted = np.array(texts)
@@ -371,10 +372,10 @@ class Scaler:
                 at[known[at] != wanted] = -1
         unfitted = (at < 0) | np.isnan(self.mean[at]).any(axis=1)
         if unfitted.any():
-            label = groups[int(unfitted.argmax())]
-            number = len(np.unique(np.asarray(groups)[unfitted]))
+            lost = wanted[unfitted].tolist()
+            number = len(set(lost))
             raise ValueError(
-                f"group {label!r} had no training row, so its scale is unknown "
+                f"group {lost[0]!r} had no training row, so its scale is unknown "
                 f"({number} such). Use by_group=False, or leave the group out."
             )
         return at

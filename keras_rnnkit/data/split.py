@@ -260,11 +260,14 @@ def _cuts(series: TimeSeries, shares: Sequence[float]) -> np.ndarray:
         return np.stack(
             [usable[:, 0] + np.rint(share * length).astype(np.int64) for share in shares], axis=1
         )
-    edges = np.zeros(len(series) + 1, dtype=np.int8)
-    some = usable[usable[:, 0] < usable[:, 1]]
-    edges[some[:, 0]] = 1
-    edges[some[:, 1]] -= 1
-    times = series.time[np.cumsum(edges[:-1], dtype=np.int8).astype(bool)]
+    if (usable[:, 1] - usable[:, 0]).sum() == len(series):
+        times = series.time.copy()
+    else:
+        edges = np.zeros(len(series) + 1, dtype=np.int8)
+        some = usable[usable[:, 0] < usable[:, 1]]
+        edges[some[:, 0]] = 1
+        edges[some[:, 1]] -= 1
+        times = series.time[np.cumsum(edges[:-1], dtype=np.int8).astype(bool)]
     marks = [round(share * len(times)) for share in shares]
     inner = [mark for mark in marks if mark < len(times)]
     if inner and len(series.groups) > 1:

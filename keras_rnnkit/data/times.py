@@ -124,6 +124,12 @@ def _from_moments(moments: list[datetime], given: list[Any]) -> tuple[np.ndarray
     if any(zoned) and not all(zoned):
         odd = zoned.index(not zoned[0])
         raise ValueError(odd, str(given[odd]))
+    fine = next((row for row, m in enumerate(moments) if getattr(m, "nanosecond", 0)), None)
+    if fine is not None:
+        raise ValueError(
+            f"row {fine} (counted from 0) counts nanoseconds, which datetime objects do not: pass "
+            "a column or index of pandas, or datetime64"
+        )
     zones = {moment.tzinfo for moment in moments} - {None}
     if zones:
         moments = [moment.astimezone(UTC).replace(tzinfo=None) for moment in moments]

@@ -473,6 +473,8 @@ def test_groups_go_by_label_everywhere():
     assert frame["prediction"].to_numpy() == pytest.approx(frame["truth"].to_numpy())
     with pytest.raises(ValueError, match=r"group 1 had no training row, .* \(2 such\)"):
         scaler.inverse_transform([1.0, 2.0, 3.0], "x", groups=[7, 1, 2])
+    with pytest.raises(ValueError, match=r"group 1 had no training row, .* \(1 such\)"):
+        scaler.inverse_transform([1.0, 2.0], "x", groups=np.array([1, 1]))
     with pytest.raises(ValueError, match="group '7' had no training row"):
         scaler.inverse_transform([1.0], "x", groups=["7"])
 

@@ -33,6 +33,10 @@ def test_whole_numbers_are_not_changed_by_half_precision(make, dtype):
     assert np.abs(make(years, SPEC, scaler=scaler, **options)[0][..., 1]).max() < 2
     inputs, _ = make(series(x=x, hour=np.arange(8.0) * 3), SPEC, **options)
     assert inputs[:, 0, 1].tolist() == list(range(0, 18, 3))
+    halves = rk.TimeSeries(np.column_stack([x, np.full(8, 2047.0)]).astype(np.float16))
+    if dtype == "bfloat16":
+        with pytest.raises(ValueError, match="2047 becomes 2048"):
+            make(halves, rk.WindowSpec(2), **options)
     # A measurement is rounded, as half precision does, though some of its values are whole.
     make(series(x=x, level=[2017, 2017.5, 2018, 2017, 2017, 2017, 2017, 2017]), SPEC, **options)
 

@@ -267,3 +267,10 @@ def test_rows_with_and_without_a_zone_are_refused(first):
     moments = [dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 2, tzinfo=dt.UTC)]
     with pytest.raises(ValueError, match=r"expected a date and time .* in row 1"):
         as_times(moments if first else [moments[1], moments[0]])
+
+
+def test_nanoseconds_are_not_cut_off():
+    index = pd.DatetimeIndex(["2024-01-01T00:00:00.000000001"], tz="Europe/Berlin")
+    assert as_times(index).values[0] == np.datetime64("2023-12-31T23:00:00.000000001")
+    with pytest.raises(ValueError, match=r"time: row 0 .* counts nanoseconds"):
+        as_times(list(index))
