@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_rnnkit.data.layout import Layout, as_stored, lay_out, map_rows
+from keras_rnnkit.data.layout import Layout, Storage, lay_out, map_rows
 from keras_rnnkit.data.order import Order
 from keras_rnnkit.data.scale import Scaler
-from keras_rnnkit.data.series import TimeSeries, as_series
+from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Windows, WindowSpec
 from keras_rnnkit.data.times import format_duration
 
@@ -61,6 +61,7 @@ class Batches:
             raise ValueError(f"seed= must be below 2**63, received {seed}.")
         if scaler is not None and not isinstance(scaler, Scaler):
             raise TypeError(f"scaler= must be a Scaler, received {type(scaler).__name__}.")
+        features = tuple(spec.features or ())
         self.masks = missing == "mask"
         self.squeeze = squeeze
         self.return_index = return_index
@@ -97,11 +98,13 @@ class Batches:
                 f"{f' of each of {shards} shards' * (shards > 1)}: with drop_remainder=True no "
                 "batch is left."
             )
-        affine = None if scaler is None else scaler.affine(series)
+        affine = None
+        if scaler is not None:
+            scaler.check_targets([name for name in spec.targets or () if name not in features])
+            affine = scaler.affine(series)
         mapped = isinstance(series.values, np.memmap)
         # Rows are counted from the first start, but in a map, which cannot be cut there.
         rows = (base, last + spec.reach)
-        features = tuple(spec.features or ())
 
         def place(names: Sequence[str], step: int, kind: str) -> Layout:
             columns = series.columns(names)
@@ -151,13 +154,15 @@ class Batches:
     def bytes_held(self) -> int:
         """Memory of the arrays that are not the series' own."""
         held = {
-            id(layout.values): layout.values for layout in self.layouts.values() if layout.phase
+            id(layout.source): layout.source for layout in self.layouts.values() if layout.phase
         }
-        return sum(values.nbytes for values in held.values())
+        return sum(source.nbytes for source in held.values())
 
     def tables(self) -> dict[str, Any]:
         """Every array that `batch` looks things up in, by the part that reads it."""
         group = {"ends": self.series.bounds[1:] - self.base}
+        if self.return_index and self.series.groups != (None,):
+            group["label"] = np.array(self.series.groups)
         if self.static is not None:
             group["static"] = self.static
         return {
@@ -203,9 +208,10 @@ class Batches:
         if "weights" in read:
             parts.append(ops.mean(read["weights"]))
         if self.return_index:
+            labels = tables["group"].get("label")
             parts.append(
-                {
-                    "group": group,
+                ({} if labels is None else {"group": ops.take(labels, group)})
+                | {
                     "input_row": start + (self.base + self.spec.last_input),
                     "target_rows": ops.grid(
                         start + (self.base + self.spec.last_input + self.spec.delay),
@@ -328,29 +334,41 @@ def _static(
 ) -> np.ndarray:
     """The constant columns of each group, `(groups, names)` float32; NaN where none has a value."""
     columns = series.columns(names)
-    first = np.empty((len(series.groups), len(columns)))
-    for group, (start, stop) in enumerate(zip(series.bounds[:-1], series.bounds[1:], strict=True)):
-        rows = series.values[start:stop][:, columns]
-        present = np.isfinite(rows)
-        first[group] = rows[present.argmax(axis=0), np.arange(len(columns))]
-        first[group, ~present.any(axis=0)] = np.nan
-        differs = present & (rows != first[group])
-        if differs.any():
-            row, column = np.argwhere(differs)[0]
-            raise ValueError(
-                f"static= names {names[column]!r}, which changes within group "
-                f"{series.groups[group]!r} (row {start + row}). Name it in features= instead."
-            )
+    low = np.full((len(series.groups), len(columns)), np.inf)
+    high = -low
+    for chunk in row_chunks(series.values):
+        block = series.values[chunk][:, columns]
+        present = np.isfinite(block)
+        group, last = series.group_of(np.array([chunk.start, chunk.stop - 1]))
+        at = slice(group, last + 1)
+        edges = np.maximum(series.bounds[:-1][at] - chunk.start, 0)
+        least = np.minimum.reduceat(np.where(present, block, np.inf), edges, axis=0)
+        most = np.maximum.reduceat(np.where(present, block, -np.inf), edges, axis=0)
+        low[at], high[at] = np.minimum(low[at], least), np.maximum(high[at], most)
+    differs = np.argwhere(low < high)
+    if differs.size:
+        group, column = differs[0]
+        start, stop = series.bounds[group : group + 2]
+        rows = series.values[start:stop, columns[column]]
+        row = np.flatnonzero(np.isfinite(rows) & (rows != rows[np.isfinite(rows)][0]))[0]
+        raise ValueError(
+            f"static= names {names[column]!r}, which changes within group "
+            f"{series.groups[group]!r} (row {start + row}). Name it in features= instead."
+        )
+    first = np.where(low > high, np.nan, low)
     if affine is not None:
         first = (first - affine[0][:, columns]) / affine[1][:, columns]
-    return as_stored(first, np.dtype(np.float32), names)
+    store = Storage(np.dtype(np.float32), names)
+    first = store(first)
+    store.finish()
+    return first
 
 
 def _row_weights(series: TimeSeries, weights: Any) -> np.ndarray:
     if callable(weights):
         if series.time is None:
             raise ValueError("weights= is a function of time, and the series has no times.")
-        weights = weights(series.time)
+        weights = weights(series.local_time)
     elif series.gathered:
         raise ValueError(
             "weights=: the series has gathered its rows by group, so the order of the weights "

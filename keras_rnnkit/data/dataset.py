@@ -39,8 +39,9 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
             gives 0 for a missing input and, behind the columns (past, known, static), one more of
             each that is 1 where it was missing (a missing target still drops its window),
             `"error"` refuses them.
-        weights: one weight for each row of `series.values`, or a function from times to them; the
-            weight of a window is the mean weight of its target rows.
+        weights: one weight for each row of `series.values`, or a function from times (what the
+            clock shows, where the series has a zone) to them; the weight of a window is the mean
+            weight of its target rows.
         balance: show each group equally often in an epoch of about as many windows: those of a
             smaller group come up several times, of those of a larger group an evenly spread part,
             another one in each epoch.
@@ -50,8 +51,9 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
             together complete. Where `count` does not divide the windows, the first few places of
             the epoch come up twice, or with `drop_remainder` the last few not at all.
         squeeze: drop axes of length 1 from the targets.
-        return_index: append, for each window, the position of its `group` in `series.groups`, its
-            last `input_row` and its `target_rows`, as a dict of int64.
+        return_index: append, for each window, the label of its `group` (of a panel), its last
+            `input_row` and its `target_rows`, as a dict; rows are counted in int64, and labels are
+            numbers or text as in `series.groups`.
         dtype: in which the inputs are stored: `"float32"`, or `"bfloat16"` or `"float16"` in half
             the memory. Batches are float32 in any case.
 
@@ -202,6 +204,8 @@ def as_tensor(tf: Any, array: np.ndarray) -> Any:
     dtype = array.dtype
     if dtype.name == "bfloat16":
         return tf.bitcast(as_tensor(tf, array.view(np.uint16)), tf.bfloat16)
+    if dtype.kind == "U":
+        return tf.constant(array)
     mapped = isinstance(array, np.memmap)
     # TensorFlow ends the process on a buffer that does not lie on a 64-byte boundary.
     fits = array.flags.c_contiguous and array.ctypes.data % 64 == 0 and dtype.isnative

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
+from datetime import UTC, timezone, tzinfo
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from keras_rnnkit.data.batches import find_windows, resolve
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import WindowSpec
+from keras_rnnkit.data.zones import from_local, to_local, zone_name
 
 __all__ = ["to_frame"]
 
@@ -42,7 +44,8 @@ def to_frame(
         A DataFrame with a row for each window, horizon step and target, in that order: `group`
         (of a panel), `origin` (time of the last input row), `time` (of the target), `step` (1 to
         `horizon`), `target`, `prediction`, `truth` (NaN where the series has none). Without
-        times, `origin` and `time` count rows.
+        times, `origin` and `time` count rows. Times are of the zone of the series, as in the
+        DataFrame that it was made of.
 
     Raises:
         ValueError: the number of predictions is not that of the windows.
@@ -80,7 +83,7 @@ def to_frame(
     origin = starts + spec.last_input
     group = series.group_of(origin)
     if scaler is not None:
-        labels = [series.groups[position] for position in group] if scaler.by_group else None
+        labels = np.array(series.groups)[group] if scaler.by_group else None
         values = scaler.inverse_transform(
             values, names if len(names) > 1 else names[0], groups=labels
         )
@@ -107,7 +110,7 @@ def to_frame(
     data["target"] = np.broadcast_to(np.array(names), shape).reshape(-1)
     data["prediction"] = values.reshape(-1)
     data["truth"] = truth.reshape(-1)
-    return _native(data, backend)
+    return _native(data, backend, series.zone)
 
 
 def _times(
@@ -121,34 +124,42 @@ def _times(
     if not inside.all():
         if series.freq is None or isinstance(series.freq, str):
             raise ValueError("the targets lie behind the last row, and the series states no freq=.")
-        if (
-            isinstance(series.freq, np.timedelta64)
-            and np.datetime_data(series.freq.dtype)[0] in "MY"
-        ):
-            later = _months_later(series, origin, ahead * series.freq.astype("timedelta64[M]"))
-        else:
-            later = series.time[origin][:, np.newaxis] + ahead * series.freq
+        later = _steps_later(series, origin, ahead * series.freq)
         times[~inside] = later[~inside]
     return times
 
 
-def _months_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+def _steps_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """Times so long after the origins; days and months are counted on the calendar of the zone."""
+    unit = np.datetime_data(ahead.dtype)[0] if ahead.dtype.kind == "m" else ""
+    zone = series.zone if unit in ("D", "W", "M", "Y") else None
+    times = series.time if zone is None else to_local(series.time, zone)  # type: ignore[arg-type]
+    if unit in ("M", "Y"):
+        later = _months_later(times, origin, ahead.astype("timedelta64[M]"), series)  # type: ignore[arg-type]
+    else:
+        later = times[origin][:, np.newaxis] + ahead  # type: ignore[index]
+    return later if zone is None else from_local(later, zone)
+
+
+def _months_later(
+    times: np.ndarray, origin: np.ndarray, ahead: np.ndarray, series: TimeSeries
+) -> np.ndarray:
     """Times a number of months after the origins, on the day of the month that the group keeps.
 
     The latest day is the one that a group keeps: after 29 February, ends of months go on with
     31 March.
     """
-    days = series.time.astype("datetime64[D]")  # type: ignore[union-attr]
+    days = times.astype("datetime64[D]")
     latest = np.maximum.reduceat(days - days.astype("datetime64[M]"), series.bounds[:-1])
     later = days[origin].astype("datetime64[M]")[:, np.newaxis] + ahead
     first = later.astype("datetime64[D]")
     last = (later + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D")
     day = np.minimum(latest[series.group_of(origin)][:, np.newaxis], last - first)
-    clock = series.time[origin] - days[origin]  # type: ignore[index]
+    clock = times[origin] - days[origin]
     return np.asarray(first + day + clock[:, np.newaxis])
 
 
-def _native(data: dict[str, np.ndarray], backend: str | None) -> Any:
+def _native(data: dict[str, np.ndarray], backend: str | None, zone: tzinfo | None) -> Any:
     import narwhals.stable.v2 as nw
 
     if backend is None:
@@ -161,4 +172,13 @@ def _native(data: dict[str, np.ndarray], backend: str | None) -> Any:
     for name, column in data.items():
         if column.dtype == "datetime64[s]":  # which polars does not know
             data[name] = column.astype("datetime64[ms]")
-    return nw.from_dict(data, backend=backend).to_native()  # type: ignore[arg-type]
+    frame = nw.from_dict(data, backend=backend)  # type: ignore[arg-type]
+    if zone is not None:
+        name = zone_name(zone)
+        if isinstance(zone, timezone) and zone is not UTC:
+            # An offset: polars knows zones by their names alone, and PyArrow offsets without UTC.
+            name = "UTC" if backend == "polars" else name.removeprefix("UTC")
+        frame = frame.with_columns(
+            nw.col("origin", "time").dt.replace_time_zone("UTC").dt.convert_time_zone(name)
+        )
+    return frame.to_native()

@@ -1,15 +1,16 @@
 """Layouts: where the rows of a series lie in memory, so that a window is quick to read."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.data.maps import pack_map, unpack_map
 from keras_rnnkit.data.series import TimeSeries, row_chunks
 
-__all__ = ["Layout", "as_stored", "lay_out", "map_rows"]
+__all__ = ["Layout", "Storage", "lay_out", "map_rows"]
 
 ALIGNMENT = 64
 
@@ -24,7 +25,7 @@ class Layout:
     batch by batch.
 
     Attributes:
-        values: `(positions, columns)`.
+        source: the rows: a map, or a copy that is made when it is first read.
         step: rows from one row to the one beside it.
         phase: positions of each phase; 0 in row order.
         columns: columns to take of each row read; None for all.
@@ -32,19 +33,32 @@ class Layout:
         scale: `(groups, columns)` to divide by then.
     """
 
-    values: np.ndarray
+    source: "np.ndarray | Copy"
     step: int
     phase: int = 0
     columns: np.ndarray | None = None
     mean: np.ndarray | None = None
     scale: np.ndarray | None = None
 
+    @property
+    def values(self) -> np.ndarray:
+        """The rows, `(positions, columns)`."""
+        return self.source.values if isinstance(self.source, Copy) else self.source
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: of rows in a file, its path."""
+        source = self.source if isinstance(self.source, Copy) else pack_map(self.source)
+        return {**self.__dict__, "source": source}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({**state, "source": unpack_map(state["source"])})
+
     def tables(self) -> dict[str, np.ndarray]:
         """The arrays that `read` looks things up in."""
         named = {"values": self.values, "columns": self.columns, "mean": self.mean}
         tables = {name: value for name, value in named.items() if value is not None}
         if self.scale is not None:
-            tables["factor"] = (1 / self.scale).astype(np.float32)
+            tables["factor"] = 1 / self.scale
         return tables
 
     def read(
@@ -70,11 +84,11 @@ class Layout:
         if self.columns is not None:
             values = ops.take_columns(values, tables["columns"])
         if self.mean is not None:
-            if self.values.dtype.itemsize < 4:
-                values = ops.cast(values, "float32")
             # In the file's own precision, for the subtraction may cancel.
-            values = values - ops.cast_like(ops.take(tables["mean"], group)[:, None], values)
-            values = ops.cast(values, "float32") * ops.take(tables["factor"], group)[:, None]
+            exact = np.can_cast(self.values.dtype, np.float32)
+            values = ops.cast(values, "float32" if exact else "float64")
+            mean, factor = (ops.take(tables[name], group)[:, None] for name in ("mean", "factor"))
+            values = (values - ops.cast_like(mean, values)) * ops.cast_like(factor, values)
         return ops.cast(values, "float32")
 
     def _position(self, row: Any) -> Any:
@@ -89,7 +103,7 @@ def lay_out(
     dtype: np.dtype,
     affine: tuple[np.ndarray, np.ndarray] | None,
 ) -> Layout:
-    """Copy columns of the rows `[start, stop)` phase-major, scaled; row `start` becomes row 0.
+    """Columns of the rows `[start, stop)` phase-major, scaled; row `start` becomes row 0.
 
     Args:
         series: the rows.
@@ -97,30 +111,46 @@ def lay_out(
         rows: `[start, stop)`.
         step: rows from one row of a window to the next.
         dtype: to store.
-        affine: mean and scale, `(groups, series columns)` each, or None.
+        affine: mean and scale as `Scaler.affine` gives them, or None.
     """
-    start, stop = rows
-    source = series.values[start:stop]
-    whole = _is_whole(columns, source)
-    step = min(step, len(source))
-    phase = -(-len(source) // step)
-    values = aligned_empty((step, phase, len(columns)), dtype)
-    # The positions behind the last row are read by no window, but must not hold garbage.
-    values[:, phase - 1] = 0
-    edges = np.array([0, len(source)])
-    if affine is not None:
-        edges = np.unique(np.clip(series.bounds - start, 0, len(source)))
-    for low, high in itertools.pairwise(edges.tolist()):
-        group = int(series.group_of(np.array(start + low)))
-        part = source[low:high]
-        for chunk in row_chunks(part):
-            block = part[chunk] if whole else part[chunk][:, columns]
-            if affine is not None:
-                mean, scale = (of[group, columns] for of in affine)
-                block = (block - mean) / scale
-            names = [series.names[column] for column in columns]
-            _place(values, as_stored(block, dtype, names), low + chunk.start)
-    return Layout(values.reshape(step * phase, len(columns)), step, phase)
+    copied = Copy(series, columns, rows, step, dtype, affine)
+    return Layout(copied, copied.step, copied.phase)
+
+
+class Copy:
+    """Columns of a run of rows, copied phase-major when they are first read; see `lay_out`."""
+
+    def __init__(
+        self,
+        series: TimeSeries,
+        columns: np.ndarray,
+        rows: tuple[int, int],
+        step: int,
+        dtype: np.dtype,
+        affine: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
+        self.series, self.columns, self.rows = series, columns, rows
+        self.dtype, self.affine = dtype, affine
+        length = rows[1] - rows[0]
+        self.step = min(step, length)
+        self.phase = -(-length // self.step)
+        self.nbytes = self.step * self.phase * len(columns) * dtype.itemsize
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: what the copy is made of."""
+        return {name: value for name, value in self.__dict__.items() if name != "values"}
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The copy, `(positions, columns)`."""
+        values = aligned_empty((self.step, self.phase, len(self.columns)), self.dtype)
+        # The positions behind the last row are read by no window, but must not hold garbage.
+        values[:, self.phase - 1] = 0
+        store = Storage(self.dtype, [self.series.names[column] for column in self.columns])
+        for first, block in _blocks(self.series, self.columns, self.rows, self.affine):
+            _place(values, store(block), first - self.rows[0])
+        store.finish()
+        return values.reshape(-1, len(self.columns))
 
 
 def map_rows(
@@ -129,11 +159,40 @@ def map_rows(
     affine: tuple[np.ndarray, np.ndarray] | None,
 ) -> Layout:
     """All rows where they are, to be narrowed and scaled batch by batch."""
+    if not np.can_cast(series.values.dtype, np.float32):
+        store = Storage(np.dtype(np.float32), [series.names[column] for column in columns])
+        for _, block in _blocks(series, columns, (0, len(series)), affine):
+            store(block)
+        store.finish()
     mean = scale = None
     if affine is not None:
-        mean, scale = (of[:, columns] for of in affine)
+        shape = (len(series.groups), len(columns))
+        mean, scale = (np.broadcast_to(of[:, columns], shape) for of in affine)
     narrow = None if _is_whole(columns, series.values) else columns
     return Layout(series.values, 1, 0, narrow, mean, scale)
+
+
+def _blocks(
+    series: TimeSeries,
+    columns: np.ndarray,
+    rows: tuple[int, int],
+    affine: tuple[np.ndarray, np.ndarray] | None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Columns of the rows `[start, stop)`, scaled, a few at a time: first row and values."""
+    start, stop = rows
+    source = series.values[start:stop]
+    take: Any = columns
+    if (np.diff(columns) == 1).all():  # a view
+        take = slice(columns[0], columns[-1] + 1)
+    if affine is not None:
+        affine = affine[0][:, columns], affine[1][:, columns]
+    for chunk in row_chunks(source):
+        block = source[chunk][:, take]
+        if affine is not None:
+            place = slice(start + chunk.start, start + chunk.stop)
+            mean, scale = (series.of_rows(of, place) for of in affine)
+            block = (block - mean) / scale
+        yield start + chunk.start, block
 
 
 def _is_whole(columns: np.ndarray, values: np.ndarray) -> bool:
@@ -148,31 +207,69 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return buffer[offset : offset + size].view(dtype).reshape(shape)
 
 
-def as_stored(block: np.ndarray, dtype: np.dtype, names: Sequence[str]) -> np.ndarray:
-    """The block as it is stored; a finite number that would become infinite is refused.
+class Storage:
+    """Stores columns in a dtype, and refuses what it cannot hold.
+
+    A finite number that would become infinite is refused at once; at the end, columns of whole
+    numbers alone (years, ids) of which some would become another number.
 
     Args:
-        block: `(rows, columns)`.
         dtype: to store.
         names: of the columns.
     """
-    with np.errstate(over="ignore"):
-        stored: np.ndarray = block.astype(dtype, copy=False)
-        if np.isfinite(np.sum(stored, dtype=np.float32)):
-            return stored
-    lost = np.argwhere(np.isinf(stored) & np.isfinite(block))
-    if lost.size:
-        row, column = lost[0]
-        raise ValueError(
-            f"column {names[column]!r} holds {block[row, column]:g}, more than "
-            f"{dtype} can. Pass scaler=, or dtype= with a wider range."
-        )
-    return stored
+
+    def __init__(self, dtype: np.dtype, names: Sequence[str]) -> None:
+        self.dtype = dtype
+        self.names = names
+        self._whole = np.ones(len(names), dtype=bool)
+        self._changed: dict[int, tuple[Any, Any]] = {}
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """The block `(rows, columns)` as it is stored."""
+        with np.errstate(over="ignore"):
+            stored: np.ndarray = block.astype(self.dtype, copy=False)
+            entire = np.isfinite(np.sum(stored, dtype=np.float32))
+        wrong = None if entire else np.isinf(stored) & np.isfinite(block)
+        if wrong is not None and wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"column {self.names[column]!r} holds {block[row, column]:g}, more than "
+                f"{self.dtype} can. Pass scaler=, or dtype= with a wider range."
+            )
+        if not np.can_cast(block.dtype, self.dtype):
+            self._look(block, stored)
+        return stored
+
+    def _look(self, block: np.ndarray, stored: np.ndarray) -> None:
+        for column in np.flatnonzero(self._whole).tolist():
+            given = block[:, column]
+            present = np.isfinite(given)
+            if (present & (given != np.floor(given))).any():
+                self._whole[column] = False
+            elif column not in self._changed:
+                kept = stored[:, column].astype(block.dtype)
+                differs = present & (given != kept)
+                if differs.any():
+                    self._changed[column] = given[differs][0], kept[differs][0]
+
+    def finish(self) -> None:
+        """Refuse columns of whole numbers that were changed."""
+        for column, (given, kept) in self._changed.items():
+            if self._whole[column]:
+                wider = "" if self.dtype == np.float32 else ", or dtype='float32'"
+                raise ValueError(
+                    f"column {self.names[column]!r} holds whole numbers, of which {self.dtype} "
+                    f"would make others: {given:.0f} becomes {float(kept):.0f}. Pass scaler= with "
+                    f"this column in its names={wider}, or subtract an offset first."
+                )
 
 
 def _place(values: np.ndarray, block: np.ndarray, row: int) -> None:
     """Write a block of rows that begins with `row` into `(step, phase, columns)`."""
     step = len(values)
+    if step == 1:
+        values[0, row : row + len(block)] = block
+        return
     head = min(-row % step, len(block))
     for offset in range(head):
         values[(row + offset) % step, (row + offset) // step] = block[offset]

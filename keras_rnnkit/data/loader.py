@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from keras_rnnkit.data.batches import Batches
+from keras_rnnkit.data.maps import check_file
 from keras_rnnkit.data.permute import epoch_key, index_shuffle
-from keras_rnnkit.data.series import check_file
 from keras_rnnkit.data.spec import WindowSpec
 
 __all__ = ["WindowLoader"]
@@ -54,6 +54,14 @@ class WindowLoader(keras.utils.PyDataset):
         self._batches = Batches.of(series, spec, options)
         self._tables = self._batches.tables()
         self.epoch = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the tables are made of the batches again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_tables"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._tables = self._batches.tables()
 
     def __len__(self) -> int:
         return len(self._batches)

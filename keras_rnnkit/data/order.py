@@ -75,7 +75,8 @@ class Order:
             sizes = self.groups[:, 1] - self.groups[:, 0]
             tables["group_first"] = self.groups[:, 0]
             tables["group_size"] = sizes
-            tables["group_spread"] = np.array([_spread(int(size)) for size in sizes])
+            distinct, at = np.unique(sizes, return_inverse=True)
+            tables["group_spread"] = np.array([_spread(int(size)) for size in distinct])[at]
         if self.lanes is not None:
             tables["lanes"] = self.lanes
         return tables

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import tzinfo
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from keras_rnnkit.data.series import TimeSeries
-from keras_rnnkit.data.times import as_times, is_time
+from keras_rnnkit.data.times import NUMBER, Times, as_times, is_time
 
 __all__ = ["read_csv"]
 
@@ -24,7 +25,10 @@ CHUNK_ROWS = 8192
 DELIMITERS = ",;\t|"
 NUMBERS = ("unix", "unix_ms", "count")
 NOT_AVAILABLE = ("", "na", "n/a", "#n/a", "nan", "null", "none", "-", "?", ".")
-CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
+# What the cells of a chunk hold together where float reads no more into them than stands there.
+PLAIN = re.compile(r"[0-9.eE+\-\s]*")
+INFINITE = ("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
+CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?", re.ASCII)
 
 
 def read_csv(
@@ -42,6 +46,7 @@ def read_csv(
     decimal: str = ".",
     thousands: str | None = None,
     encoding: str = "utf-8-sig",
+    zone: str | tzinfo | None = None,
 ) -> TimeSeries:
     r"""Read a CSV file with a header line into a `TimeSeries`.
 
@@ -71,13 +76,15 @@ def read_csv(
         thousands: the mark between groups of three digits, such as `","` in `1,234.5`. Default:
             `"."` where the decimal mark is a comma, else none.
         encoding: of the text.
+        zone: name of the time zone of the times; see `TimeSeries`.
 
     Returns:
         A `TimeSeries` of float64.
 
     Raises:
         ValueError: no rows, an unknown column, text where a number belongs (line and column are
-            named), a line with too few or too many cells, times unsorted or twice.
+            named), a number beyond what float64 holds, a line with too few or too many cells,
+            times unsorted or twice.
         FileNotFoundError: no such file.
 
     Example:
@@ -124,7 +131,9 @@ def read_csv(
     values = np.concatenate(table.values)
     times = None
     if table.time:
-        times = as_times(table.times, time_format=time_format, what=_called(table.time))
+        times = as_times(table.times, time_format=time_format, zone=zone, what=_called(table.time))
+    elif zone is not None:
+        raise ValueError(f"zone= needs times, and {path} has no column of them: pass time=.")
     if "" in table.labels:
         row = table.labels.index("")
         raise ValueError(f"{_called(table.group)}: row {row} (counted from 0) has no group.")
@@ -167,11 +176,8 @@ def _open(path: Path, encoding: str) -> Iterator[IO[str]]:
 
 
 def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return cell.strip().lower() in NOT_AVAILABLE
-    return True
+    text = cell.strip().lower()
+    return bool(NUMBER.fullmatch(text)) or text in NOT_AVAILABLE or text in INFINITE
 
 
 def _called(names: Sequence[str]) -> str:
@@ -198,7 +204,7 @@ class _Table:
         self.path = path
         self.decimal, self.thousands = marks
         grouped = rf"[+-]?[1-9]\d{{0,2}}({re.escape(self.thousands or '')}\d{{3}})+"
-        self.grouped = re.compile(rf"{grouped}({re.escape(self.decimal)}\d*)?")
+        self.grouped = re.compile(rf"{grouped}({re.escape(self.decimal)}\d*)?", re.ASCII)
         self.line, header = next(
             ((line, text) for line, text in enumerate(file, 1) if text.strip()), (0, "")
         )
@@ -301,16 +307,19 @@ class _Table:
             self.line += len(self.rows)
             self.rows = self._next_rows()
 
-    def _numbers(self, cells: tuple[str, ...], index: int) -> list[float]:
-        if self.decimal == ".":
+    def _numbers(self, cells: tuple[str, ...], index: int) -> np.ndarray:
+        if self.decimal == "." and PLAIN.fullmatch("".join(cells)):
             try:
-                return list(map(float, cells))
+                numbers = np.array(list(map(float, cells)))
             except ValueError:
                 pass
-        numbers = []
-        for cell in cells:
+            else:
+                if np.isfinite(numbers).all():
+                    return numbers
+        numbers = np.empty(len(cells))
+        for position, cell in enumerate(cells):
             try:
-                numbers.append(self._number(cell.strip().lower()))
+                numbers[position] = self._number(cell.strip().lower())
             except ValueError:
                 offset = next(i for i, row in enumerate(self.rows, 1) if row and row[index] == cell)
                 raise ValueError(
@@ -320,7 +329,7 @@ class _Table:
         return numbers
 
     def _number(self, text: str) -> float:
-        if text in NOT_AVAILABLE:
+        if text in NOT_AVAILABLE or text in INFINITE:
             return np.nan
         if self.thousands and self.grouped.fullmatch(text):
             text = text.replace(self.thousands, "")
@@ -328,13 +337,19 @@ class _Table:
             if "." in text:
                 raise ValueError
             text = text.replace(",", ".")
-        return float(text)
+        number = float(text)
+        # float would read 1_000 and the digits of other scripts too, and 1e400 as infinity.
+        if not NUMBER.fullmatch(text) or not np.isfinite(number):
+            raise ValueError
+        return number
 
     def _advice(self, cell: str, index: int) -> str:
         if re.fullmatch(r"[+-]?\d{1,3}([,' ]\d{3})+(\.\d*)?", cell.strip()):
             return "Pass thousands= with the mark between groups of digits, or decimal=','."
         if re.fullmatch(r"[+-]?\d+,\d*", cell.strip()):
             return "Pass decimal=','."
+        if NUMBER.fullmatch(cell.strip()):
+            return "A float64 holds no more than 1.8e308. Correct it, or leave the column out."
         name = self.header[index]
         if not self.time and any(map(str.isdigit, cell)):
             return (
@@ -345,20 +360,20 @@ class _Table:
 
 
 def _in_order(
-    values: np.ndarray, times: np.ndarray, labels: np.ndarray | None, sort: bool, duplicates: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    values: np.ndarray, times: Times, labels: np.ndarray | None, sort: bool, duplicates: str
+) -> tuple[np.ndarray, Times, np.ndarray | None]:
     """The rows sorted by time, and one row of each time and group, as asked."""
-    codes = np.zeros(len(times), dtype=np.int64)
+    codes = np.zeros(len(values), dtype=np.int64)
     if labels is not None:
         # Groups keep the order in which the file brings them.
         _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
         codes = first[codes]
-    order = np.lexsort((times, codes))
-    keep = np.ones(len(times), dtype=bool)
+    order = np.lexsort((times.values, codes))
+    keep = np.ones(len(values), dtype=bool)
     if duplicates != "error":
-        same = (np.diff(times[order]) == np.zeros((), np.diff(times[:1]).dtype)) & (
-            np.diff(codes[order]) == 0
-        )
+        moments = times.values[order]
+        same = (moments[1:] == moments[:-1]) & (np.diff(codes[order]) == 0)
         keep[order[1:][same] if duplicates == "first" else order[:-1][same]] = False
     order = order[keep[order]] if sort else np.flatnonzero(keep)
-    return values[order], times[order], None if labels is None else labels[order]
+    moved = Times(times.values[order], times.zone)
+    return values[order], moved, None if labels is None else labels[order]

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_rnnkit.data.batches import Batches, find_windows, resolve
 from keras_rnnkit.data.series import TimeSeries, as_series
-from keras_rnnkit.data.spec import WindowSpec
+from keras_rnnkit.data.spec import Windows, WindowSpec
 from keras_rnnkit.data.split import Split, check_split
+from keras_rnnkit.data.times import moment
+from keras_rnnkit.data.zones import zone_name
 
 __all__ = ["PartReport", "WindowReport", "describe"]
+
+BLOCK_ROWS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class PartReport:
         groups: of the series.
         groups_without_window: of these, with no window.
         missing_by_column: rows that lack a value, by column that the windows use.
+        first_target: time of the first row that may be a target, on the clock of the series' zone;
+            None without times or such rows.
+        last_target: of the last.
     """
 
     rows: int
@@ -49,6 +56,8 @@ class PartReport:
     groups: int
     groups_without_window: int
     missing_by_column: dict[str, int]
+    first_target: str | None = None
+    last_target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,16 +68,24 @@ class WindowReport:
         parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
         split_check: what the check of the split says; empty for a series.
         given_away: targets whose first row is among the inputs: `delay=0`, and a feature too.
+        scaled: columns of the windows that `scaler` scales.
+        unscaled: columns of the windows that stay as they are, where there is a scaler.
+        zone: name of the time zone that the times are of, or None.
     """
 
     parts: dict[str, PartReport]
     split_check: str
     given_away: tuple[str, ...] = ()
+    scaled: tuple[str, ...] = ()
+    unscaled: tuple[str, ...] = ()
+    zone: str | None = None
 
     def __str__(self) -> str:
         rows = [["", *self.parts]]
         lines = (
             ("rows", "rows"),
+            ("targets from", "first_target"),
+            ("targets to", "last_target"),
             ("possible starts", "possible"),
             ("- across a gap in time", "across_gap"),
             ("- over a missing value", "missing"),
@@ -91,6 +108,10 @@ class WindowReport:
                 part.groups == 1 for part in self.parts.values()
             ):
                 continue
+            elif name.endswith("_target"):
+                if any(values):
+                    rows.append([label, *(value or "-" for value in values)])
+                continue
             shown = [f"{v / 1e6:,.1f}" if name == "bytes_held" else f"{v:,}" for v in values]
             rows.append([label, *shown])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -104,6 +125,12 @@ class WindowReport:
         lacking = next(iter(self.parts.values())).missing_by_column
         if lacking:
             text.append("missing: " + ", ".join(f"{k} {v:,}" for k, v in lacking.items()))
+        if self.zone:
+            text.append(f"times: {self.zone}")
+        if self.scaled or self.unscaled:
+            told = f"scaled: {', '.join(self.scaled) or 'no column'}"
+            stay = f"; as they are: {', '.join(self.unscaled)}" * bool(self.unscaled)
+            text.append(told + stay)
         if self.split_check:
             text.append(f"split: {self.split_check}")
         if self.given_away:
@@ -131,7 +158,8 @@ def describe(
         A `WindowReport`, which prints as a table.
 
     Raises:
-        ValueError: as `window_dataset`, but for a series without any window; or the split leaks.
+        ValueError: as `window_dataset`, but for a series without any window, or with numbers that
+            `dtype` cannot hold; or the split leaks.
 
     Example:
         >>> import numpy as np
@@ -159,67 +187,136 @@ def describe(
     else:
         parts = {"all": series}
     parts = {name: as_series(part) for name, part in parts.items()}
-    roles = resolve(next(iter(parts.values())), spec)
+    first = next(iter(parts.values()))
+    roles, zone = resolve(first, spec), first.zone
+    whole = _Whole.of(first, roles, options.get("missing", "drop"))
+    used = _used(roles)
+    scaler = options.get("scaler")
+    scaled = tuple(name for name in used if scaler is not None and name in scaler.columns)
     seen = set(roles.features or ()) if roles.delay == 0 else set()
     return WindowReport(
-        {name: _part(part, spec, batch_size, options) for name, part in parts.items()},
+        {name: _part(part, roles, whole, batch_size, options) for name, part in parts.items()},
         check,
         tuple(name for name in roles.targets or () if name in seen),
+        scaled,
+        () if scaler is None else tuple(name for name in used if name not in scaled),
+        None if zone is None else zone_name(zone),
     )
 
 
+def _used(spec: WindowSpec) -> tuple[str, ...]:
+    """The columns that the windows read, each once."""
+    return tuple(
+        dict.fromkeys((*(spec.features or ()), *(spec.targets or ()), *spec.known, *spec.static))
+    )
+
+
+class _Whole(NamedTuple):
+    """What is the same for all parts of a series: windows of any stride, whatever their part."""
+
+    possible: int
+    unbroken: int
+    complete: int
+    lacking: dict[str, int]
+
+    @classmethod
+    def of(cls, series: TimeSeries, spec: WindowSpec, missing: str) -> "_Whole":
+        every = replace(spec, stride=1)
+        everywhere = series.only_targets(np.array([[0, len(series)]]))
+        in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
+        return cls(
+            len(every.windows(in_groups, everywhere.target_rows)),
+            len(every.windows(series.segments(), everywhere.target_rows)),
+            len(find_windows(everywhere, every, missing)),
+            series.missing_counts(),
+        )
+
+
 def _part(
-    series: TimeSeries, spec: WindowSpec, batch_size: int, options: dict[str, Any]
+    series: TimeSeries,
+    spec: WindowSpec,
+    whole: _Whole,
+    batch_size: int,
+    options: dict[str, Any],
 ) -> PartReport:
-    spec = resolve(series, spec)
     missing = options.get("missing", "drop")
     windows = find_windows(series, spec, missing)
     every = replace(spec, stride=1)
-    everywhere = series.only_targets(np.array([[0, len(series)]]))
-    in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
-    possible = len(every.windows(in_groups, everywhere.target_rows))
-    unbroken = len(every.windows(series.segments(), everywhere.target_rows))
-    whole = len(find_windows(everywhere, every, missing))
-    here = len(find_windows(series, every, missing))
-    starts = np.zeros(len(series), dtype=bool)
-    starts[windows.starts()] = True
-    used = dict.fromkeys((*(spec.features or ()), *(spec.targets or ()), *spec.known, *spec.static))
-    lacking = {name: len(series.missing_rows([name])) for name in used}
+    here = len(windows if spec.stride == 1 else find_windows(series, every, missing))
     batches = bytes_held = 0
     if len(windows):
         made = Batches.of(series, spec, {"batch_size": batch_size, **options})
         batches, bytes_held = len(made), made.bytes_held
-    groups = np.unique(series.group_of(windows.first))
+    served = series.group_of(windows.first[np.diff(windows.ends, prepend=0) > 0])
+    groups = int(np.count_nonzero(np.diff(served, prepend=-1)))
     return PartReport(
         rows=len(series),
-        possible=possible,
-        across_gap=possible - unbroken,
-        missing=unbroken - whole,
-        other_part=whole - here,
+        possible=whole.possible,
+        across_gap=whole.possible - whole.unbroken,
+        missing=whole.unbroken - whole.complete,
+        other_part=whole.complete - here,
         between_strides=here - len(windows),
         windows=len(windows),
-        input_rows=_covered(starts, 0, spec.length, spec.step),
-        target_rows=_covered(starts, spec.first_target, spec.horizon, spec.horizon_step)
-        if spec.has_horizon
-        else 0,
+        input_rows=_covered(windows, spec.length, spec.step),
+        target_rows=_covered(windows, spec.horizon, spec.horizon_step) if spec.has_horizon else 0,
         batches=batches,
         bytes_held=bytes_held,
         groups=len(series.groups),
-        groups_without_window=len(series.groups) - len(groups),
-        missing_by_column={name: number for name, number in lacking.items() if number},
+        groups_without_window=len(series.groups) - groups,
+        missing_by_column={
+            name: whole.lacking[name] for name in _used(spec) if name in whole.lacking
+        },
+        **_target_times(series),
     )
 
 
-def _covered(starts: np.ndarray, first: int, length: int, step: int) -> int:
-    """Rows `start + first + k * step` for `k < length` of any start, each counted once."""
-    if not starts.any():
+def _target_times(series: TimeSeries) -> dict[str, str]:
+    """The first and last time of the rows that may be targets, in words."""
+    if series.time is None or not series.target_rows.size:
+        return {}
+    # Times increase inside a group, so that the ends of its runs tell.
+    edges = np.concatenate([series.target_rows[:, 0], series.target_rows[:, 1] - 1])
+    starts = series.bounds[:-1]
+    whole = np.concatenate([starts, series.bounds[1:] - 1])
+    inside = np.searchsorted(series.target_rows[:, 0], whole, side="right") - 1
+    inside = (inside >= 0) & (whole < series.target_rows[inside, 1])
+    times = series.time[np.concatenate([edges, whole[inside]])]
+    return {
+        name: moment(time, series.zone)
+        for name, time in (("first_target", times.min()), ("last_target", times.max()))
+    }
+
+
+def _covered(windows: Windows, length: int, step: int) -> int:
+    """Rows `start + k * step` for `k < length` of any window, each counted once."""
+    if not len(windows):
         return 0
-    covered = np.zeros_like(starts)
-    covered[first:] = starts[: len(starts) - first]
-    reached = 1
-    while reached < length:
-        # What is covered once covers twice as far when it is moved on by as much.
-        move = min(reached, length - reached)
-        covered[move * step :] |= covered[: len(covered) - move * step].copy()
-        reached += move
-    return int(covered.sum())
+    span = (length - 1) * step
+    begin = int(windows.first[0])
+    end = int(windows.starts(np.array([len(windows) - 1]))[0]) + span + 1
+    size = max(BLOCK_ROWS, 4 * span)
+    total = 0
+    for low in range(begin, end, size):
+        high = min(low + size, end)
+        # Starts that reach these rows begin at most a span before them.
+        index = np.arange(*(_first_at(windows, row) for row in (low - span, high)))
+        covered = np.zeros(high - low + span, dtype=bool)
+        covered[windows.starts(index) - (low - span)] = True
+        reached = 1
+        while reached < length:
+            # What is covered once covers twice as far when it is moved on by as much.
+            move = min(reached, length - reached)
+            covered[move * step :] |= covered[: len(covered) - move * step].copy()
+            reached += move
+        total += int(np.count_nonzero(covered[span:]))
+    return total
+
+
+def _first_at(windows: Windows, row: int) -> int:
+    """The number of windows that start before a row."""
+    run = int(np.searchsorted(windows.first, row)) - 1
+    if run < 0:
+        return 0
+    before = 0 if run == 0 else int(windows.ends[run - 1])
+    inside = -((int(windows.first[run]) - row) // windows.stride)
+    return min(before + inside, int(windows.ends[run]))

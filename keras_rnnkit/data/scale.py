@@ -1,7 +1,7 @@
-"""Scaler: zero mean and unit variance, from training rows alone, and back to real units."""
+"""Scaler: each column to zero mean and unit variance, by statistics of training rows alone."""
 
+import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.atomic import atomic_write
+from keras_rnnkit.data.layout import Storage
 from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import intersect
 
 __all__ = ["Scaler"]
+
+LARGEST_CODE = 31
 
 
 class Scaler:
@@ -22,39 +26,50 @@ class Scaler:
     from `split` cannot let validation rows into the statistics. Missing values are passed over. A
     column that is constant (or nearly so, to the precision of the series) is only centred.
 
+    Columns that are no measurements stay as they are unless `names` holds them: those of whole
+    numbers from 0 to 31 that come up again (0 and 1, classes, hours of the day), and the static
+    ones of a panel, which are constant in each group and not the same in all (store numbers,
+    areas). The scaler's `repr` and `describe` tell which columns are scaled.
+
     Args:
-        names: columns to scale; the others stay as they are. Default: all.
-        by_group: statistics of each group apart. A group that has no training row cannot be
-            scaled.
+        names: columns to scale; the others stay as they are. Default: all measurements.
+        by_group: statistics of each group apart, but for static columns, which would all become
+            0: those that `names` holds are scaled by the statistics of all groups. A group that
+            has no training row cannot be scaled.
 
     Attributes:
         mean: `(groups, columns)` float64, one row without `by_group`.
         scale: `(groups, columns)` float64 standard deviation, 1 for a constant column.
-        columns: names of the scaled columns; empty before `fit`.
-        constant: names of the columns that are constant (in some group).
+        columns: names of the scaled columns.
+        unscaled: names of the columns that stay as they are.
+        constant: names of the scaled columns that are constant (in some group).
         fitted_rows: `(parts, 2)` rows that the statistics come from.
 
     Example:
         >>> import numpy as np
         >>> import keras_rnnkit as rk
-        >>> series = rk.TimeSeries(np.array([[1.0], [2.0], [3.0], [90.0]]), names=["T"])
+        >>> rows = np.array([[1.0, 0], [2.0, 1], [3.0, 0], [90.0, 1]])
+        >>> series = rk.TimeSeries(rows, names=["T", "rain"])
         >>> train, val, _ = rk.split(series, train=0.75, val=0.25)
-        >>> scaler = rk.Scaler().fit(train)
+        >>> scaler = rk.Scaler(names=["T"]).fit(train)
+        >>> scaler
+        Scaler(scaled: T; as they are: rain)
         >>> float(scaler.mean[0, 0])
         2.0
-        >>> scaler.inverse_transform(scaler.transform(series).values, ["T"]).round(3).tolist()
-        [[1.0], [2.0], [3.0], [90.0]]
+        >>> scaler.inverse_transform(scaler.transform(series).values, ["T", "rain"]).round(3)[3]
+        array([90.,  1.])
     """
 
     def __init__(self, *, names: Sequence[str] | None = None, by_group: bool = False) -> None:
         self.names = None if names is None else (names,) if isinstance(names, str) else tuple(names)
         self.by_group = by_group
         self.columns: tuple[str, ...] = ()
-        self._passed: tuple[str, ...] = ()  # columns that stay as they are
+        self.unscaled: tuple[str, ...] = ()
         self.groups: tuple[Any, ...] = (None,)
         self.mean = self.scale = np.empty((0, 0))
         self.constant: tuple[str, ...] = ()
         self.fitted_rows = np.empty((0, 2), dtype=np.int64)
+        self._whole: tuple[str, ...] = ()  # scaled unasked, though all their numbers are whole
 
     def fit(self, series: Any) -> "Scaler":
         """Take the statistics from a series' rows that may be targets, in one pass.
@@ -66,52 +81,50 @@ class Scaler:
             The scaler itself.
 
         Raises:
-            ValueError: no training row has a value in some column (of some group).
+            ValueError: no training row has a value in some column (of some group), or a number is
+                so large that its square is infinite.
         """
         series = as_series(series)
         columns = series.columns(self.names)
-        names = tuple(series.names[column] for column in columns)
+        groups = _Moments(len(series.groups), len(columns))
+        for at, offsets, block in _training_chunks(series, columns):
+            groups.add(at, offsets, block)
+        everything = groups.pooled()
+        varies = everything.low[0] < everything.high[0]
+        static = varies & (groups.low >= groups.high).all(axis=0) & (groups.count > 1).any(axis=0)
+        kept = np.ones(len(columns), dtype=bool)
+        if self.names is None:
+            # Codes come up again: of as many numbers as there are rows, none needs to.
+            low, high = everything.low[0], everything.high[0]
+            codes = groups.whole & (low >= 0) & (low <= high) & (high <= LARGEST_CODE)
+            codes &= everything.count[0] > high - low + 1
+            kept = ~(codes | static)
+        found = groups if self.by_group else everything
+        names = np.array(series.names, dtype=object)[columns]
         labels = series.groups if self.by_group else (None,)
-        count, mean, squares = np.zeros((3, len(labels), len(columns)))
-        low, high = np.full_like(mean, np.inf), np.full_like(mean, -np.inf)
-        for group, rows in _parts(series, series.target_rows):
-            at = group if self.by_group else 0
-            for chunk in row_chunks(rows):
-                block = rows[chunk][:, columns].astype(np.float64)
-                present = np.isfinite(block)
-                number = present.sum(axis=0)
-                centre = np.where(present, block, 0.0).sum(axis=0) / np.maximum(number, 1)
-                spread = np.where(present, block - centre, 0.0)
-                # Chan, Golub and LeVeque (1979): moments of two sets joined without cancellation.
-                delta = centre - mean[at]
-                share = number / np.maximum(count[at] + number, 1)
-                squares[at] += (spread**2).sum(axis=0) + delta**2 * count[at] * share
-                mean[at] += delta * share
-                count[at] += number
-                low[at] = np.minimum(low[at], np.where(present, block, np.inf).min(axis=0))
-                high[at] = np.maximum(high[at], np.where(present, block, -np.inf).max(axis=0))
-        seen: np.ndarray = np.asarray(count.any(axis=1))
-        lacking = np.argwhere((count == 0) & (seen | ~seen.any())[:, np.newaxis])
-        if lacking.size:
-            group, column = lacking[0]
-            where = f" of group {labels[group]!r}" if self.by_group else ""
-            raise ValueError(
-                f"column {names[column]!r} has no value in the training rows{where}: "
-                "leave it out with names=, or give more training rows."
-            )
-        deviation = np.sqrt(squares / np.maximum(count, 1))
+        found.check(names, labels, kept & ~static if self.by_group else kept)
+        mean, deviation = found.mean, np.sqrt(found.squares / np.maximum(found.count, 1))
         # A spread below the second is the rounding of the values themselves; that of a constant is
         # the rounding of its mean, which grows with the rows.
-        peak = np.maximum(np.abs(low), np.abs(high))
-        flat = (low >= high) | (deviation <= peak * np.finfo(series.values.dtype).eps)
-        self.columns = names
-        self._passed = tuple(name for name in series.names if name not in names)
+        peak = np.maximum(np.abs(found.low), np.abs(found.high))
+        eps = np.finfo(np.result_type(series.values.dtype, np.float16)).eps
+        flat = (found.low >= found.high) | (deviation <= peak * eps)
+        scale = np.where(flat, 1.0, deviation)
+        if self.by_group and static.any():
+            pooled = np.sqrt(everything.squares / everything.count)[:, static]
+            mean[:, static], scale[:, static], flat[:, static] = (
+                everything.mean[:, static],
+                pooled,
+                False,
+            )
+        seen = found.count.any(axis=1, keepdims=True)
+        self.columns = tuple(names[kept].tolist())
+        self.unscaled = tuple(name for name in series.names if name not in self.columns)
         self.groups = labels
-        self.mean = np.where(count > 0, mean, np.nan)
-        self.scale = np.where(flat, 1.0, deviation)
-        self.constant = tuple(
-            name for name, here in zip(names, (flat & (count > 0)).any(axis=0), strict=True) if here
-        )
+        self.mean = np.where(seen, mean, np.nan)[:, kept]
+        self.scale = np.where(seen, scale, 1.0)[:, kept]
+        self.constant = tuple(names[kept & (flat & seen).any(axis=0)].tolist())
+        self._whole = () if self.names is not None else tuple(names[kept & groups.whole].tolist())
         self.fitted_rows = series.target_rows
         return self
 
@@ -121,33 +134,50 @@ class Scaler:
         To scale without a copy of your own, give the scaler to `window_dataset` instead.
 
         Raises:
-            ValueError: the scaler is not fitted, a column is missing, or a group was not fitted.
+            ValueError: the scaler is not fitted, a column is missing, a group was not fitted, or
+                float32 cannot hold a column that stays as it is.
         """
         series = as_series(series)
         scaled = np.empty(series.values.shape, dtype=np.float32)
         mean, scale = self.affine(series)
-        for group, (start, stop) in enumerate(
-            zip(series.bounds[:-1], series.bounds[1:], strict=True)
-        ):
-            rows = series.values[start:stop]
-            for chunk in row_chunks(rows):
-                scaled[start:stop][chunk] = (rows[chunk] - mean[group]) / scale[group]
+        store = Storage(scaled.dtype, series.names)
+        for chunk in row_chunks(series.values):
+            centre, spread = (series.of_rows(table, chunk) for table in (mean, scale))
+            scaled[chunk] = store((series.values[chunk] - centre) / spread)
+        store.finish()
         return series.with_values(scaled)
 
     def affine(self, series: TimeSeries) -> tuple[np.ndarray, np.ndarray]:
         """Mean and scale for each group and column of a series, 0 and 1 where it is not scaled.
 
         Returns:
-            Two arrays `(groups, columns)` float64.
+            Two arrays `(groups, columns)` float64, of one row without `by_group`.
         """
         self._check_fitted()
         columns = series.columns(self.columns, what="Scaler names")
-        mean = np.zeros((len(series.groups), len(series.names)))
-        scale = np.ones_like(mean)
-        at = self._group_positions(series.groups)
+        mean, scale = np.zeros((1, len(series.names))), np.ones((1, len(series.names)))
+        at = np.zeros(1, dtype=np.int64)
+        if self.by_group:
+            at = self._group_positions(series.groups)
+            mean, scale = mean.repeat(len(at), axis=0), scale.repeat(len(at), axis=0)
         mean[:, columns] = self.mean[at]
         scale[:, columns] = self.scale[at]
         return mean, scale
+
+    def check_targets(self, names: Sequence[str]) -> None:
+        """Refuse columns that may be labels and were scaled without being named.
+
+        Raises:
+            ValueError: a column of whole numbers that are more than codes.
+        """
+        doubtful = [name for name in names if name in self._whole]
+        if doubtful:
+            shown = ", ".join(map(repr, doubtful))
+            raise ValueError(
+                f"targets= names {shown}, of whole numbers: are they labels, which stay as they "
+                "are, or counts to be scaled? Say it with Scaler(names=...), which scales the "
+                "columns it names and no others."
+            )
 
     def inverse_transform(
         self, values: Any, names: str | Sequence[str], *, groups: Sequence[Any] | None = None
@@ -158,7 +188,8 @@ class Scaler:
             values: scaled values or predictions. For several names the last axis holds one of each;
                 for one name the shape is free, such as `(batch,)` or `(batch, horizon)`.
             names: the columns that the values belong to; a column that is not scaled stays.
-            groups: with `by_group`, the group of each entry of the first axis.
+            groups: with `by_group`, the label of the group of each entry of the first axis, as
+                `return_index` gives it.
 
         Returns:
             An array of the same shape, floating.
@@ -170,24 +201,13 @@ class Scaler:
         self._check_fitted()
         values = np.asarray(values)
         names = [names] if isinstance(names, str) else list(names)
-        unknown = [name for name in names if name not in (*self.columns, *self._passed)]
-        if unknown:
-            raise ValueError(
-                f"names= holds {unknown}; the scaler was fitted on a series with "
-                f"{[*self.columns, *self._passed]}."
-            )
+        mean, scale = self._of_columns(names)
         if len(names) > 1 and (values.ndim == 0 or values.shape[-1] != len(names)):
             raise ValueError(
                 f"values= must have a last axis of {len(names)} for names={names}, "
                 f"received shape {values.shape}."
             )
-        mean = np.zeros((len(self.groups), len(names)))
-        scale = np.ones_like(mean)
-        for position, name in enumerate(names):
-            if name in self.columns:
-                mean[:, position] = self.mean[:, self.columns.index(name)]
-                scale[:, position] = self.scale[:, self.columns.index(name)]
-        if not self.by_group:
+        if not self.by_group or not set(names) & set(self.columns):
             return (values * scale[0] + mean[0]).reshape(values.shape)
         least = 1 + (len(names) > 1)
         if groups is None or values.ndim < least or len(groups) != len(values):
@@ -207,7 +227,8 @@ class Scaler:
         computes in the model's precision, float32 as a rule.
 
         Args:
-            names: the columns on the last axis of the layer's input, in their order.
+            names: the columns on the last axis of the layer's input, in their order; one that is
+                not scaled stays.
             invert: scale back instead.
 
         Raises:
@@ -222,14 +243,9 @@ class Scaler:
                 "a scaler with by_group=True cannot be a layer: its input has no group."
             )
         names = [names] if isinstance(names, str) else list(names)
-        unknown = [name for name in names if name not in self.columns]
-        if unknown:
-            raise ValueError(f"names= holds {unknown}; the scaler knows {list(self.columns)}.")
-        at = [self.columns.index(name) for name in names]
+        mean, scale = self._of_columns(names)
         small = [
-            name
-            for name, i in zip(names, at, strict=True)
-            if self.scale[0, i] < keras.config.epsilon()
+            name for name, s in zip(names, scale[0], strict=True) if s < keras.config.epsilon()
         ]
         if small:
             raise ValueError(
@@ -238,90 +254,246 @@ class Scaler:
                 "in a smaller unit."
             )
         layer = keras.layers.Normalization(
-            axis=-1, mean=self.mean[0, at], variance=self.scale[0, at] ** 2, invert=invert
+            axis=-1, mean=mean[0], variance=scale[0] ** 2, invert=invert
         )
         # Built inside a training step, it would keep tensors of that step.
         layer.build((None, len(names)))
         return layer
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the scaler as JSON, whole or not at all."""
+        """Write the scaler as JSON with a checksum, whole or not at all."""
         self._check_fitted()
-        path = Path(path)
         content = {
             "names": None if self.names is None else list(self.names),
             "by_group": self.by_group,
             "columns": list(self.columns),
-            "passed": list(self._passed),
+            "unscaled": list(self.unscaled),
+            "whole": list(self._whole),
             "groups": list(self.groups),
-            "mean": [[None if np.isnan(x) else x for x in row] for row in self.mean.tolist()],
+            "mean": [None if np.isnan(row).any() else row.tolist() for row in self.mean],
             "scale": self.scale.tolist(),
             "constant": list(self.constant),
             "fitted_rows": self.fitted_rows.tolist(),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with atomic_write(Path(path), "w") as file:
+            json.dump({**content, "sha256": _checksum(content)}, file, indent=1)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Scaler":
         """Read a scaler that `save` wrote.
 
         Raises:
-            ValueError: the file is not one.
+            ValueError: the file is not one, or is not as it was written.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content.pop("sha256") != _checksum(content):
+                raise ValueError("its checksum does not fit")
             scaler = cls(names=content["names"], by_group=content["by_group"])
             scaler.columns = tuple(content["columns"])
-            scaler._passed = tuple(content["passed"])
+            scaler.unscaled = tuple(content["unscaled"])
+            scaler._whole = tuple(content["whole"])
             scaler.groups = tuple(content["groups"])
-            scaler.mean = np.array(content["mean"], dtype=np.float64)
-            scaler.scale = np.array(content["scale"], dtype=np.float64)
+            shape = (len(scaler.groups), len(scaler.columns))
+            lost = [np.nan] * shape[1]
+            mean = [lost if row is None else row for row in content["mean"]]
+            scaler.mean = np.array(mean, dtype=np.float64).reshape(len(mean), -1)
+            scaler.scale = np.array(content["scale"], dtype=np.float64).reshape(len(mean), -1)
             scaler.constant = tuple(content["constant"])
             scaler.fitted_rows = np.array(content["fitted_rows"], dtype=np.int64).reshape(-1, 2)
-            shape = (len(scaler.groups), len(scaler.columns))
             if not shape == scaler.mean.shape == scaler.scale.shape:
                 raise ValueError(f"mean and scale must have shape {shape}")
-        except (KeyError, TypeError, ValueError) as error:
+            rows = [*content["scale"], *(row for row in content["mean"] if row is not None)]
+            if not all(type(x) in (int, float) for row in rows for x in row):
+                raise ValueError("a mean or a scale is no number")
+            known = scaler.mean[[row is not None for row in content["mean"]]]
+            if not np.isfinite(known).all() or not np.isfinite(scaler.scale).all():
+                raise ValueError("a mean or a scale is not finite")
+            if (scaler.scale <= 0).any():
+                raise ValueError("a scale is not positive")
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise ValueError(f"{path} holds no scaler that Scaler.save wrote: {error}.") from error
         return scaler
 
     def __repr__(self) -> str:
-        if not self.columns:
+        if not len(self.mean):
             return "Scaler(not fitted)"
-        groups = f", {len(self.groups)} groups" * self.by_group
-        flat = f", constant: {', '.join(self.constant)}" if self.constant else ""
-        return f"Scaler({len(self.columns)} columns{groups}{flat})"
+        told = [f"scaled: {', '.join(self.columns) or 'no column'}"]
+        if self.unscaled:
+            told.append(f"as they are: {', '.join(self.unscaled)}")
+        if self.constant:
+            told.append(f"constant: {', '.join(self.constant)}")
+        if self.by_group:
+            told.append(f"{len(self.groups):,} groups")
+        return f"Scaler({'; '.join(told)})"
+
+    def _of_columns(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and scale of columns, `(groups, names)`; 0 and 1 where they are not scaled."""
+        unknown = [name for name in names if name not in (*self.columns, *self.unscaled)]
+        if unknown:
+            raise ValueError(
+                f"names= holds {unknown}; the scaler was fitted on a series with "
+                f"{[*self.columns, *self.unscaled]}."
+            )
+        mean = np.zeros((len(self.groups), len(names)))
+        scale = np.ones_like(mean)
+        for position, name in enumerate(names):
+            if name in self.columns:
+                mean[:, position] = self.mean[:, self.columns.index(name)]
+                scale[:, position] = self.scale[:, self.columns.index(name)]
+        return mean, scale
 
     def _check_fitted(self) -> None:
-        if not self.columns:
+        if not len(self.mean):
             raise ValueError("the scaler is not fitted: call fit with the training part first.")
 
-    def _group_positions(self, groups: Sequence[Any]) -> np.ndarray:
-        if not self.by_group:
-            return np.zeros(len(groups), dtype=np.int64)
-        position = {label: index for index, label in enumerate(self.groups)}
-        unfitted = [
-            label
-            for label in dict.fromkeys(groups)
-            if label not in position or np.isnan(self.mean[position[label]]).any()
-        ]
-        if unfitted:
+    def _group_positions(self, groups: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """Row of the statistics for each label."""
+        wanted = np.asarray(groups)
+        if groups is self.groups:
+            at = np.arange(len(self.groups))
+        else:
+            known = np.array(self.groups)
+            if wanted.dtype.kind in "SO":  # a tensor of text gives bytes
+                texts = [x.decode() if isinstance(x, bytes) else x for x in wanted.tolist()]
+                wanted = np.array(texts)
+            if (known.dtype.kind in "US") != (wanted.dtype.kind in "US"):
+                at = np.full(len(wanted), -1)
+            else:
+                order = np.argsort(known)
+                at = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
+                at[known[at] != wanted] = -1
+        unfitted = (at < 0) | np.isnan(self.mean[at]).any(axis=1)
+        if unfitted.any():
+            lost = wanted[unfitted].tolist()
+            number = len(set(lost))
             raise ValueError(
-                f"group {unfitted[0]!r} had no training row, so its scale is unknown "
-                f"({len(unfitted)} such). Use by_group=False, or leave the group out."
+                f"group {lost[0]!r} had no training row, so its scale is unknown "
+                f"({number} such). Use by_group=False, or leave the group out."
             )
-        return np.array([position[label] for label in groups], dtype=np.int64)
+        return at
 
 
-def _parts(series: TimeSeries, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The values of each run of rows, cut at the groups, with the position of their group."""
+class _Moments:
+    """Count, mean, sum of squares about it, and range of each column, in each of some groups."""
+
+    def __init__(self, groups: int, columns: int) -> None:
+        self.count, self.mean, self.squares = np.zeros((3, groups, columns))
+        self.low, self.high = np.full_like(self.mean, np.inf), np.full_like(self.mean, -np.inf)
+        self.whole = np.ones(columns, dtype=bool)
+
+    def add(self, at: np.ndarray, offsets: np.ndarray, block: np.ndarray) -> None:
+        """Take in more rows.
+
+        Args:
+            at: groups of these rows, each once.
+            offsets: first row of each in the block.
+            block: `(rows, columns)` float64.
+        """
+        sizes = np.diff(offsets, append=len(block))[:, np.newaxis]
+        present = np.isfinite(block)
+        entire = bool(present.all())
+
+        def total(values: np.ndarray) -> np.ndarray:
+            return np.add.reduceat(values, offsets, axis=0, dtype=np.float64)
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            filled = block if entire else np.where(present, block, 0.0)
+            number = sizes.astype(np.float64) if entire else total(present)
+            centre = total(filled) / np.maximum(number, 1)
+            spread = filled - np.repeat(centre, sizes[:, 0], axis=0)
+            if not entire:
+                spread[~present] = 0.0
+            # The rounding of the mean, which the sum of squares would keep.
+            rest = total(spread) / np.maximum(number, 1)
+            squares = total(spread * spread) - number * rest**2
+            # Chan, Golub and LeVeque (1979): moments of two sets joined without cancellation.
+            delta = centre + rest - self.mean[at]
+            share = number / np.maximum(self.count[at] + number, 1)
+            self.squares[at] += squares + delta**2 * self.count[at] * share
+            self.mean[at] += delta * share
+            self.count[at] += number
+        low, high = (
+            (block, block)
+            if entire
+            else (np.where(present, block, np.inf), np.where(present, block, -np.inf))
+        )
+        self.low[at] = np.minimum(self.low[at], np.minimum.reduceat(low, offsets, axis=0))
+        self.high[at] = np.maximum(self.high[at], np.maximum.reduceat(high, offsets, axis=0))
+        if self.whole.any():
+            self.whole &= (filled == np.floor(filled)).all(axis=0)
+
+    def pooled(self) -> "_Moments":
+        """The moments of all groups together."""
+        one = _Moments(1, len(self.whole))
+        one.count = self.count.sum(axis=0, keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            share = self.count / np.maximum(one.count, 1)
+            one.mean = (share * self.mean).sum(axis=0, keepdims=True)
+            apart = self.count * (self.mean - one.mean) ** 2
+            one.squares = (self.squares + apart).sum(axis=0, keepdims=True)
+        one.low = self.low.min(axis=0, keepdims=True)
+        one.high = self.high.max(axis=0, keepdims=True)
+        return one
+
+    def check(self, names: np.ndarray, labels: Sequence[Any], kept: np.ndarray) -> None:
+        """Refuse columns without a value, or with one too large, in a group that has any."""
+        seen = self.count.any(axis=1, keepdims=True)
+        seen |= not seen.any()
+        for wrong, why, advice in (
+            (
+                (self.count == 0) & seen,
+                "has no value in the training rows",
+                "leave it out with names=, or give more training rows",
+            ),
+            (
+                ~np.isfinite(self.squares),
+                "holds numbers whose squares are beyond float64 in the training rows",
+                "where they stand for missing values, pass TimeSeries(..., missing=[...])",
+            ),
+        ):
+            found = np.argwhere(wrong & kept)
+            if found.size:
+                group, column = found[0]
+                where = "" if labels == (None,) else f" of group {labels[group]!r}"
+                largest = ""
+                if self.count[group, column]:
+                    low, high = self.low[group, column], self.high[group, column]
+                    largest = f" ({low if -low > high else high:g})"
+                raise ValueError(f"column {names[column]!r} {why}{where}{largest}: {advice}.")
+
+
+def _training_chunks(
+    series: TimeSeries, columns: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The rows that may be targets, part by part: groups, first row of each, values as float64."""
     whole = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
-    for start, stop in intersect(rows, whole):
-        yield int(series.group_of(start)), series.values[start:stop]
+    runs = intersect(series.target_rows, whole)
+    group_of = series.group_of(runs[:, 0])
+    for chunk in row_chunks(series.values):
+        low = np.searchsorted(runs[:, 1], chunk.start, side="right")
+        high = np.searchsorted(runs[:, 0], chunk.stop)
+        if low == high:
+            continue
+        starts = np.maximum(runs[low:high, 0], chunk.start) - chunk.start
+        lengths = np.minimum(runs[low:high, 1], chunk.stop) - chunk.start - starts
+        offsets = np.cumsum(lengths) - lengths
+        rows = np.repeat(starts - offsets, lengths) + np.arange(lengths.sum())
+        groups = group_of[low:high]
+        first = np.append(True, groups[1:] != groups[:-1])
+        block = series.values[chunk]
+        if len(rows) < len(block):
+            block = block[rows]
+        yield groups[first], offsets[first], block[:, columns].astype(np.float64)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -2,27 +2,34 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import tzinfo
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.times import (
     as_times,
     format_duration,
     infer_step,
+    is_date,
+    moment,
     parse_step,
     steps_between,
 )
+from keras_rnnkit.data.zones import to_local, zone_name
 
-__all__ = ["TimeSeries", "as_series", "check_file", "row_chunks"]
+__all__ = ["TimeSeries", "as_series", "row_chunks"]
 
-CHUNK_BYTES = 1 << 24
+CHUNK_BYTES = 1 << 22
+# Objects of these packages read their whole file when they are made an array.
+ON_DISK = ("h5py", "zarr", "dask")
 
 
 def row_chunks(values: np.ndarray) -> Iterator[slice]:
-    """Slices of rows of about 16 MB, so that a pass over the data stays small in memory."""
+    """Slices of rows of about 4 MB, so that a pass over the data stays small in memory."""
     rows = max(1, CHUNK_BYTES // max(1, values.shape[1] * values.itemsize))
     for start in range(0, len(values), rows):
         yield slice(start, min(start + rows, len(values)))
@@ -38,8 +45,8 @@ class TimeSeries:
     Args:
         values: numbers, shape `(rows, columns)` or `(rows,)`; or a DataFrame that narwhals reads
             (pandas, polars, PyArrow, ...); or the path of a `.npy` file, which is mapped, not
-            read. Floating arrays and memory maps are kept without a copy; whole numbers become
-            floating. NaN and infinity mean missing.
+            read. Floating arrays and memory maps are kept without a copy; whole numbers that are
+            no map become floating. NaN and infinity mean missing.
         names: column names. From a DataFrame: the columns to take. Default: all of them, or
             `"0"`, `"1"`, ... for an array.
         time: `(rows,)` times (`datetime64`, `datetime`, text) or whole numbers, increasing inside
@@ -51,14 +58,19 @@ class TimeSeries:
             from column name to them. They become NaN (in a copy), as masked entries of a NumPy
             masked array do.
         freq: step of time between rows: `"10min"`, `"1h"`, a timedelta, an integer for integer
-            times; or `"rows"`: every row follows the one before, whatever their times. Default:
-            the commonest step.
+            times; or `"rows"`: every row follows the one before, whatever their times. A step in
+            days, weeks, months or years is counted on the calendar of the zone. Default: the
+            commonest step, which must be that of every group.
         time_format: `strptime` format of text in `time`, `"unix"` or `"count"`; see `read_csv`.
+        zone: name of the time zone that the times are of, such as `"Europe/Berlin"`. Times that
+            tell their offset from UTC, and seconds since 1970, are counted in it; others are what
+            its clock shows. Default: the zone that the times tell themselves, or none.
 
     Attributes:
-        values: `(rows, columns)` floating.
+        values: `(rows, columns)` floating, or whole numbers in a memory map.
         names: column names.
-        time: `(rows,)` `datetime64` or `int64`, or None.
+        time: `(rows,)` `datetime64` or `int64`, or None; in UTC where the series has a zone.
+        zone: the `tzinfo` that the times are of, or None.
         freq: `timedelta64`, int, `"rows"` or None.
         groups: labels of the groups, in order; `(None,)` without `group`.
         bounds: `(len(groups) + 1,)` first row of each group, and the number of rows.
@@ -68,7 +80,7 @@ class TimeSeries:
 
     Raises:
         ValueError: no rows, a column that holds no number at all, times unsorted or twice,
-            names that do not fit.
+            a group whose rows follow each other at another step, names that do not fit.
 
     Example:
         >>> import numpy as np
@@ -94,6 +106,7 @@ class TimeSeries:
         missing: float | Sequence[float] | Mapping[str, Any] = (),
         freq: Any = None,
         time_format: str | None = None,
+        zone: str | tzinfo | None = None,
     ) -> None:
         """Read, check and order the rows; see the class."""
         values, names, time, group = _columns(values, names, time, group)
@@ -102,7 +115,9 @@ class TimeSeries:
         if not rows:
             raise ValueError("values= holds no rows: expected at least one.")
         if time is not None:
-            time = as_times(time, time_format=time_format)
+            time, zone = as_times(time, time_format=time_format, zone=zone)
+        elif zone is not None:
+            raise ValueError("zone= needs time=: it is the zone of the times.")
         for what, column in (("time", time), ("group", group)):
             if column is not None and len(column) != rows:
                 raise ValueError(f"{what}= has {len(column)} entries for {rows} rows of values.")
@@ -110,6 +125,7 @@ class TimeSeries:
         if order is not None:
             values = values[order]
             time = None if time is None else time[order]
+            values = _floating(np.asarray(values))  # in memory now
         values = _without_sentinels(values, names, missing)
         if freq is not None and freq != "rows":
             freq = parse_step(freq)
@@ -123,14 +139,19 @@ class TimeSeries:
         if time is not None:
             inside = np.ones(rows - 1, dtype=bool)
             inside[breaks - 1] = False
-            _check_sorted(time, inside)
-            if freq is None:
-                freq = infer_step(time, inside)
+            _check_sorted(time, inside, zone)
+            inferred = freq is None
+            if inferred:
+                freq = infer_step(time, inside, zone)
             if freq is not None and freq != "rows":
-                breaks = np.union1d(breaks, np.flatnonzero(~steps_between(time, freq)) + 1)
+                follows = steps_between(time, freq, zone)
+                if inferred and len(groups) > 1:
+                    _check_one_step(time, zone, freq, follows & inside, groups, bounds)
+                breaks = np.union1d(breaks, np.flatnonzero(~follows) + 1)
         self.values: np.ndarray = values
         self.names: tuple[str, ...] = names
         self.time: np.ndarray | None = time
+        self.zone: tzinfo | None = zone
         self.freq: np.timedelta64 | int | str | None = freq
         self.groups: tuple[Any, ...] = groups
         self.bounds: np.ndarray = bounds
@@ -141,6 +162,13 @@ class TimeSeries:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def local_time(self) -> np.ndarray | None:
+        """`(rows,)` what the clock of the zone shows at each row; `time` itself without a zone."""
+        if self.time is None or self.zone is None:
+            return self.time
+        return to_local(self.time, self.zone)
 
     def columns(self, names: Sequence[str] | None = None, *, what: str = "names") -> np.ndarray:
         """Positions of columns by name, `(names,)` int64; all of them by default.
@@ -176,20 +204,47 @@ class TimeSeries:
         """Position in `groups` of the group that each row belongs to, same shape as `rows`."""
         return np.searchsorted(self.bounds, rows, side="right") - 1
 
+    def of_rows(self, table: np.ndarray, rows: slice) -> np.ndarray:
+        """What a table says of the group of each of these rows.
+
+        Args:
+            table: `(groups, ...)`, or `(1, ...)` where it says the same of all groups.
+            rows: `[start, stop)`.
+
+        Returns:
+            `(rows, ...)`, or `(1, ...)` where it is the same for all of these rows.
+        """
+        first, last = self.group_of(np.array([rows.start, rows.stop - 1]))
+        if len(table) == 1 or first == last:
+            return table[:1] if len(table) == 1 else table[first : first + 1]
+        edges = np.clip(self.bounds[first : last + 2], rows.start, rows.stop)
+        return np.repeat(table[first : last + 1], np.diff(edges), axis=0)
+
     def missing_rows(self, names: Sequence[str] | None = None) -> np.ndarray:
         """Rows in which one of these columns (default: any) is missing, sorted, int64."""
-        columns = self.columns(names)
-        whole = len(columns) == len(self.names)
         found = [np.empty(0, dtype=np.int64)]
+        for start, present in self._present(self.columns(names)):
+            found.append(np.flatnonzero(~present.all(axis=1)) + start)
+        return np.concatenate(found)
+
+    def missing_counts(self) -> dict[str, int]:
+        """The number of rows that lack a value, by name of the columns where there are any."""
+        counts = np.zeros(len(self.names), dtype=np.int64)
+        for _, present in self._present(self.columns()):
+            counts += len(present) - np.count_nonzero(present, axis=0)
+        return {name: int(n) for name, n in zip(self.names, counts, strict=True) if n}
+
+    def _present(self, columns: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """First row and `(rows, columns)` presence of the chunks in which a value is missing."""
+        if self.values.dtype.kind != "f":
+            return
+        whole = len(columns) == len(self.names)
         for chunk in row_chunks(self.values):
             block = self.values[chunk] if whole else self.values[chunk][:, columns]
             # A finite sum proves the whole chunk finite, twenty times faster than asking each.
             with np.errstate(invalid="ignore", over="ignore"):
-                if np.isfinite(block.sum(dtype=np.float64)):
-                    continue
-            bad = ~np.isfinite(block).all(axis=1)
-            found.append(np.flatnonzero(bad) + chunk.start)
-        return np.concatenate(found)
+                if not np.isfinite(block.sum(dtype=np.float64)):
+                    yield chunk.start, np.isfinite(block)
 
     def _refuse_empty_columns(self) -> None:
         empty = np.ones(len(self.names), dtype=bool)
@@ -240,6 +295,37 @@ class TimeSeries:
         view.values = values
         return view
 
+    def __copy__(self) -> "TimeSeries":
+        view = object.__new__(TimeSeries)
+        view.__dict__.update(self.__dict__)
+        return view
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: of rows in a file its path, of evenly spaced times their runs."""
+        state = {**self.__dict__, "values": pack_map(self.values)}
+        if self.time is not None:
+            state["time"] = pack_map(self.time)
+            firsts = self.time[self.segments()[:, 0]]
+            if np.array_equal(self._evenly(firsts), self.time):
+                state["time"] = (firsts,)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.values, self.time = unpack_map(self.values), unpack_map(self.time)
+        if isinstance(self.time, tuple):
+            self.time = self._evenly(*self.time)
+
+    def _evenly(self, firsts: np.ndarray) -> np.ndarray:
+        """Times that follow the first of each segment at even steps; empty without such a step."""
+        step = self.freq
+        calendar = isinstance(step, np.timedelta64) and np.datetime_data(step.dtype)[0] in "MY"
+        if step is None or step == "rows" or calendar:
+            return firsts[:0]
+        starts, stops = self.segments().T
+        counts = np.arange(len(self)) - np.repeat(starts, stops - starts)
+        return (np.repeat(firsts, stops - starts) + counts * step).astype(firsts.dtype)
+
     def __repr__(self) -> str:
         def count(number: int, noun: str) -> str:
             return f"{number:,} {noun}{'s' * (number != 1)}"
@@ -256,16 +342,17 @@ class TimeSeries:
             lines.append("  time     none: rows follow each other without a gap")
         else:
             gaps = len(self._breaks) - (len(self.groups) - 1)
-            span = f"{_moment(self.time.min())} to {_moment(self.time.max())}"
+            first, last = (moment(t, self.zone) for t in (self.time.min(), self.time.max()))
+            span = f"{first} to {last}"
+            if self.zone is not None:
+                span += f" {zone_name(self.zone)}"
             step = "steps ignored"
             if self.freq is None:
                 step = "one row"
             elif self.freq != "rows":
                 step = f"a row every {format_duration(self.freq)}, {count(gaps, 'gap')}"
             lines.append(f"  time     {span}, {step}")
-        lost = {name: len(self.missing_rows([name])) for name in self.names}
-        lost = {name: number for name, number in lost.items() if number}
-        shown = ", ".join(f"{name} {number:,}" for name, number in lost.items())
+        shown = ", ".join(f"{name} {number:,}" for name, number in self.missing_counts().items())
         lines.append(f"  missing  {shown or 'none'}")
         lines.append(f"  columns  {', '.join(self.names)}")
         usable = int(np.diff(self.target_rows, axis=1).sum())
@@ -279,25 +366,6 @@ def as_series(series: Any) -> TimeSeries:
     series = series if isinstance(series, TimeSeries) else TimeSeries(series)
     check_file(series.values)
     return series
-
-
-def check_file(values: np.ndarray) -> None:
-    """Refuse a map whose file has become shorter: to read it would end the process."""
-    if not isinstance(values, np.memmap) or values.filename is None:
-        return
-    base = values
-    while isinstance(base.base, np.memmap):
-        base = base.base
-    needed = base.offset + base.nbytes
-    try:
-        size = Path(values.filename).stat().st_size
-    except FileNotFoundError:
-        return  # what is mapped stays, without its name
-    if size < needed:
-        raise ValueError(
-            f"{values.filename} has been cut to {size:,} bytes since it was mapped, "
-            f"expected {needed:,}. Write it again, and map it again."
-        )
 
 
 def _columns(
@@ -316,6 +384,12 @@ def _columns(
         table = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
         if isinstance(table, (nw.DataFrame, nw.Series)) or not hasattr(values, "__array__"):
             return _frame_columns(values, names, time, group)
+        if type(values).__module__.split(".")[0] in ON_DISK:
+            raise ValueError(
+                f"values= is a {type(values).__module__.split('.')[0]} object, which would be read "
+                "whole into memory. Pass values[:] to read it; or, where it is too large, copy it "
+                "into a .npy file part by part, and pass the path of that."
+            )
         values = np.asarray(values)  # a tensor
     for what, column in (("time", time), ("group", group)):
         if np.ma.is_masked(column):
@@ -365,6 +439,7 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _floating(values: np.ndarray) -> np.ndarray:
+    """Floating values; whole numbers in a map stay, to be read as floating batch by batch."""
     if values.dtype.kind == "f":
         return values
     if values.dtype.kind not in "biu":
@@ -372,8 +447,9 @@ def _floating(values: np.ndarray) -> np.ndarray:
             f"values= must hold numbers, received dtype {values.dtype}. "
             "Convert text to numbers first, or read the file with read_csv."
         )
-    # What was a map of whole numbers is none any more.
-    return np.asarray(values.astype(np.result_type(values.dtype, np.float32)))
+    if isinstance(values, np.memmap):
+        return values.view(np.uint8) if values.dtype.kind == "b" else values
+    return values.astype(np.result_type(values.dtype, np.float32))
 
 
 def _frame_columns(
@@ -401,15 +477,14 @@ def _frame_columns(
         group = np.array([" ".join(map(str, labels)) for labels in zip(*several, strict=True)])
     index = nw.maybe_get_index(table)
     if index is not None and time is None and getattr(index.dtype, "kind", "") == "M":
-        time = index.to_numpy()
+        time = index
     elif index is not None and (time is None or (group is None and index.nlevels > 1)):
         _refuse_lost_index(index)
     if time is None:
         dates = [
             name
-            for name, kind in table.schema.items()
-            if isinstance(kind, (nw.Datetime, nw.Date))
-            and not (isinstance(group, str) and name == group)
+            for name in table.columns
+            if is_date(table.get_column(name)) and not (isinstance(group, str) and name == group)
         ]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}
@@ -434,9 +509,9 @@ def _frame_columns(
     for position, column in enumerate(columns):
         values[:, position] = column
     time, group = (
-        table.get_column(column).to_numpy() if isinstance(column, str) else column
-        for column in (time, group)
+        table.get_column(column) if isinstance(column, str) else column for column in (time, group)
     )
+    group = group.to_numpy() if isinstance(group, nw.Series) else group
     return values, _distinct(names), time, group
 
 
@@ -468,6 +543,36 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
     labels = np.asarray(group)
     if labels.ndim != 1:
         raise ValueError(f"group= must have one axis (rows,), received shape {labels.shape}.")
+    # Rows of one label come in runs as a rule, and there are far fewer of them than rows.
+    changes = np.ones(len(labels), dtype=bool)
+    for start in range(1, len(labels), CHUNK_BYTES):
+        part = labels[start - 1 : start + CHUNK_BYTES]
+        changes[start : start + CHUNK_BYTES] = part[1:] != part[:-1]
+    starts = np.flatnonzero(changes)
+    del changes
+    labels = _as_labels(labels[starts], starts)
+    distinct, first, codes = np.unique(labels, return_index=True, return_inverse=True)
+    appearance = np.argsort(first)
+    bounds = np.append(starts, rows)
+    groups = tuple(distinct[appearance].tolist())
+    if len(distinct) == len(starts):
+        return groups, bounds, None
+    rank = np.empty(len(distinct), dtype=np.int64)
+    rank[appearance] = np.arange(len(distinct))
+    codes = rank[codes]
+    runs = np.argsort(codes, kind="stable")
+    lengths = np.diff(bounds)
+    sizes = np.bincount(codes, weights=lengths).astype(np.int64)
+    # Row by row, the first of its run and its place in the run.
+    moved = lengths[runs]
+    order = np.repeat(starts[runs] - (np.cumsum(moved) - moved), moved)
+    order += np.arange(rows)
+    gathered = None if (np.diff(runs) > 0).all() else order
+    return groups, np.concatenate(([0], np.cumsum(sizes))), gathered
+
+
+def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Labels as numbers or text, which can be written to a file beside the model."""
     if labels.dtype.kind in "fOmM":
         # What differs from itself is NaN or NaT; pandas's NA answers neither way.
         lost = [
@@ -475,26 +580,16 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
             for label in (labels.tolist() if labels.dtype.kind in "fO" else labels)
         ]
         if any(lost):
-            raise ValueError(f"group=: row {lost.index(True)} has no group.")
+            raise ValueError(f"group=: row {rows[lost.index(True)]} has no group.")
     if labels.dtype.kind == "S":
-        labels = np.char.decode(labels)
-    elif labels.dtype.kind in "OmM":
-        # Text can be written to a file beside the model.
+        return np.char.decode(labels)
+    if labels.dtype.kind in "OmM":
         texts = {label: str(label) for label in labels.tolist()}
         if len(set(texts.values())) < len(texts):
             twice = sorted(text for text in texts.values() if [*texts.values()].count(text) > 1)
             raise ValueError(f"group= has different labels that read alike: {twice[0]!r}.")
-        labels = np.array([str(label) for label in labels])
-    distinct, first, codes = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.empty(len(distinct), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(distinct))
-    codes = rank[codes]
-    order = None
-    if (np.diff(codes) < 0).any():
-        order = np.argsort(codes, kind="stable")
-        codes = codes[order]
-    bounds = np.searchsorted(codes, np.arange(len(distinct) + 1))
-    return tuple(distinct[np.argsort(first)].tolist()), bounds, order
+        return np.array([texts[label] for label in labels.tolist()])
+    return labels
 
 
 def _without_sentinels(
@@ -510,7 +605,7 @@ def _without_sentinels(
         raise ValueError(
             f"missing= names {', '.join(map(repr, unknown))}; the columns are {list(names)}."
         )
-    values = np.array(values)
+    values = _floating(np.array(values))
     for name, sentinels in missing.items():
         column = values[:, names.index(name)]
         column[np.isin(column, sentinels.astype(values.dtype))] = np.nan
@@ -529,24 +624,51 @@ def _numbers(sentinels: Any) -> np.ndarray:
     return numbers
 
 
-def _check_sorted(time: np.ndarray, inside: np.ndarray) -> None:
-    step = np.diff(time)
-    zero = np.zeros((), dtype=step.dtype)
-    for wrong, what in (
-        (step < zero, "lies before the row above it"),
-        (step == zero, "has the time of the row above it"),
+def _check_sorted(time: np.ndarray, inside: np.ndarray, zone: tzinfo | None) -> None:
+    for compare, what in (
+        (np.less, "lies before the row above it"),
+        (np.equal, "has the time of the row above it"),
     ):
-        rows = np.flatnonzero(wrong & inside) + 1
+        rows = np.flatnonzero(compare(time[1:], time[:-1]) & inside) + 1
         if rows.size:
             row = rows[0]
             raise ValueError(
-                f"time= must increase: row {row} ({_moment(time[row])}) {what} "
-                f"({_moment(time[row - 1])}), as {len(rows)} row{'s do' * (len(rows) > 1)}"
+                f"time= must increase: row {row} ({moment(time[row], zone)}) {what} "
+                f"({moment(time[row - 1], zone)}), as {len(rows)} row{'s do' * (len(rows) > 1)}"
                 f"{' does' * (len(rows) == 1)}. Where the rows are of several series, name the "
                 "group= that tells them apart. Else sort them by time, and keep one of each time "
                 "(read_csv does both with sort=True, duplicates='first')."
             )
 
 
-def _moment(time: Any) -> str:
-    return str(time).replace("T", " ").removesuffix(".000000").removesuffix(".000000000")
+def _check_one_step(
+    time: np.ndarray,
+    zone: tzinfo | None,
+    freq: np.timedelta64 | int,
+    follows: np.ndarray,
+    groups: tuple[Any, ...],
+    bounds: np.ndarray,
+) -> None:
+    """Refuse a group most of whose rows follow each other at a step that is not the panel's."""
+    lengths = np.diff(bounds)
+    taken = np.add.reduceat(np.append(follows, False), bounds[:-1], dtype=np.int64)
+    doubtful = (taken * 2 < lengths - 1) & (lengths > 2)
+    if not doubtful.any():
+        return
+    here = np.repeat(doubtful, lengths)[:-1]
+    here[bounds[1:-1] - 1] = False
+    group = np.repeat(np.arange(len(lengths)), lengths)[:-1][here]
+    steps = np.diff(time if zone is None else to_local(time, zone))[here]
+    order = np.lexsort((steps, group))
+    group, steps = group[order], steps[order]
+    runs = np.flatnonzero(np.append(True, (group[1:] != group[:-1]) | (steps[1:] != steps[:-1])))
+    alike = np.diff(runs, append=len(group))
+    for run in runs[alike * 2 > lengths[group[runs]] - 1][:1]:
+        start, stop = bounds[group[run]], bounds[group[run] + 1]
+        own = infer_step(time[start:stop], np.ones(stop - start - 1, dtype=bool), zone)
+        raise ValueError(
+            f"group {groups[group[run]]!r} has a row every {format_duration(own)}, and most "
+            f"groups every {format_duration(freq)}: their windows would span other times. Make a "
+            "series of each kind; or pass freq='rows' to count rows whatever their times, or "
+            "freq= with the one step to keep, which takes all others for gaps."
+        )

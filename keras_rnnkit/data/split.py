@@ -7,7 +7,8 @@ import numpy as np
 
 from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import intersect
-from keras_rnnkit.data.times import as_times
+from keras_rnnkit.data.times import as_times, moment
+from keras_rnnkit.data.zones import from_local, zone_name
 
 __all__ = ["Split", "check_split", "rolling_splits", "split"]
 
@@ -42,7 +43,7 @@ def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int =
     Args:
         series: a `TimeSeries`, array or DataFrame.
         train: the training part: a share of the rows such as `0.7`, the time it ends before
-            (`"2015-01-01"`), or a list of groups.
+            (`"2015-01-01"`, midnight in the zone of the series), or a list of groups by label.
         val: the validation part, likewise.
         test: the test part, likewise. Default: what is left.
         embargo: rows between two parts that are targets in neither; of use where the values of
@@ -195,7 +196,11 @@ def _refuse_shared(series: TimeSeries, what: str, rows: np.ndarray, other: TimeS
     both = intersect(rows, other.target_rows)
     if both.size:
         first, last = both[0, 0], both[-1, 1] - 1
-        when = "" if series.time is None else f" ({series.time[first]} to {series.time[last]})"
+        when = ""
+        if series.time is not None:
+            when = " ({} to {})".format(
+                *(moment(series.time[row], series.zone) for row in (first, last))
+            )
         number = int(np.diff(both, axis=1).sum())
         raise ValueError(
             f"{what} {number:,} target row{'s' * (number > 1)}: rows {first} to {last}{when}. "
@@ -204,18 +209,20 @@ def _refuse_shared(series: TimeSeries, what: str, rows: np.ndarray, other: TimeS
 
 
 def _refuse_reversed(part: TimeSeries, name: str, other: TimeSeries, other_name: str) -> None:
+    if not len(other.target_rows):
+        return
     ends = part.target_rows[:, 1] - 1
-    following = np.searchsorted(other.target_rows[:, 0], ends)
-    groups = part.group_of(ends)
-    # The last such row says most.
-    for row, before, group in zip(ends[::-1], following[::-1], groups[::-1], strict=True):
-        if before and part.group_of(other.target_rows[before - 1, 0]) == group:
-            label = part.groups[group]
-            raise ValueError(
-                f"{name} has target rows (up to row {row}) after target rows of {other_name}"
-                f"{'' if label is None else f' in group {label!r}'}: the windows of {name} would "
-                f"read the targets of {other_name} as inputs. Let {name} end before {other_name}."
-            )
+    before = np.searchsorted(other.target_rows[:, 0], ends) - 1
+    group = part.group_of(ends)
+    mixed = (before >= 0) & (part.group_of(other.target_rows[before, 0]) == group)
+    if mixed.any():
+        at = np.flatnonzero(mixed)[-1]  # the last such row says most
+        label = part.groups[group[at]]
+        raise ValueError(
+            f"{name} has target rows (up to row {ends[at]}) after target rows of {other_name}"
+            f"{'' if label is None else f' in group {label!r}'}: the windows of {name} would "
+            f"read the targets of {other_name} as inputs. Let {name} end before {other_name}."
+        )
 
 
 def _kind(name: str, part: Any) -> str:
@@ -253,10 +260,18 @@ def _cuts(series: TimeSeries, shares: Sequence[float]) -> np.ndarray:
         return np.stack(
             [usable[:, 0] + np.rint(share * length).astype(np.int64) for share in shares], axis=1
         )
-    times = np.concatenate([series.time[start:stop] for start, stop in usable])
-    if len(series.groups) > 1:
-        times = np.sort(times)
+    if (usable[:, 1] - usable[:, 0]).sum() == len(series):
+        times = series.time.copy()
+    else:
+        edges = np.zeros(len(series) + 1, dtype=np.int8)
+        some = usable[usable[:, 0] < usable[:, 1]]
+        edges[some[:, 0]] = 1
+        edges[some[:, 1]] -= 1
+        times = series.time[np.cumsum(edges[:-1], dtype=np.int8).astype(bool)]
     marks = [round(share * len(times)) for share in shares]
+    inner = [mark for mark in marks if mark < len(times)]
+    if inner and len(series.groups) > 1:
+        times.view(np.int64).partition(inner)
     return np.stack(
         [
             usable[:, 1] if mark >= len(times) else _rows_before(series, usable, times[mark])
@@ -266,13 +281,17 @@ def _cuts(series: TimeSeries, shares: Sequence[float]) -> np.ndarray:
     )
 
 
-def _rows_before(series: TimeSeries, usable: np.ndarray, moment: Any) -> np.ndarray:
+def _rows_before(series: TimeSeries, usable: np.ndarray, end: Any) -> np.ndarray:
+    """The row of each group at which the time `end` comes, or the rows themselves are counted."""
     if series.time is None:
-        return np.clip(series.bounds[:-1] + moment, usable[:, 0], usable[:, 1])
-    return np.array(
-        [start + np.searchsorted(series.time[start:stop], moment) for start, stop in usable],
-        dtype=np.int64,
-    )
+        return np.clip(series.bounds[:-1] + end, usable[:, 0], usable[:, 1])
+    low, high = usable[:, 0].copy(), usable[:, 1].copy()
+    while (low < high).any():
+        # One step of a bisection in all groups at once.
+        middle = np.minimum((low + high) // 2, len(series) - 1)
+        below = (series.time[middle] < end) & (low < high)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, np.maximum(middle, low))
+    return low
 
 
 def _cuts_by_share(series: TimeSeries, train: float, val: float, test: float | None) -> np.ndarray:
@@ -290,19 +309,32 @@ def _cuts_by_time(series: TimeSeries, train: Any, val: Any, test: Any) -> np.nda
     counted = series.time is None or series.time.dtype.kind == "i"
     cuts = [usable[:, 0]]
     before = None
-    for name, moment in (("train", train), ("val", val), ("test", test)):
-        if moment is None:
+    for name, given in (("train", train), ("val", val), ("test", test)):
+        if given is None:
             cuts.append(usable[:, 1])
             continue
-        if counted != isinstance(moment, (int, np.integer)):
+        if counted != isinstance(given, (int, np.integer)):
             wanted = "a whole number, as the times are" if counted else "a date"
-            raise ValueError(f"{name}= must be a share, {wanted}, or groups, received {moment!r}.")
-        end = int(moment) if counted else as_times([moment], what=name)[0]
+            raise ValueError(f"{name}= must be a share, {wanted}, or groups, received {given!r}.")
+        end = int(given) if counted else _instant(series, name, given)
         if before is not None and end <= before:
-            raise ValueError(f"{name}= must end after the part before it, received {moment!r}.")
+            raise ValueError(f"{name}= must end after the part before it, received {given!r}.")
         cuts.append(_rows_before(series, usable, end))
         before = end
     return np.stack(cuts, axis=1)
+
+
+def _instant(series: TimeSeries, name: str, given: Any) -> Any:
+    """The end of a part as the series counts times; without a zone it is of the series'."""
+    end, zone = as_times([given], what=name)
+    if zone is not None and series.zone is None:
+        raise ValueError(
+            f"{name}= is of the zone {zone_name(zone)} ({given!r}), and the times of the series "
+            "are of none: leave out the zone, or make the series with zone=."
+        )
+    if zone is None and series.zone is not None:
+        end = from_local(end, series.zone)
+    return end[0]
 
 
 def _between(cuts: np.ndarray, embargo: int) -> list[np.ndarray]:

@@ -215,7 +215,7 @@ def test_sorted_rows_equal_a_dict(rows, keep, tmp_path):
             kept[place] = value
     groups = list(dict.fromkeys(g for g, _ in rows))
     expected = [kept[place] for place in sorted(kept, key=lambda p: (groups.index(p[0]), p[1]))]
-    series = rk.read_csv(path, group="g", sort=True, duplicates=keep)
+    series = rk.read_csv(path, group="g", sort=True, duplicates=keep, freq="1D")
     assert series.values.ravel().tolist() == expected
     assert series.groups == tuple(groups)
 
@@ -418,3 +418,25 @@ def test_archives_and_headers_in_the_wild(tmp_path, write):
         rk.read_csv(write(whole[:-20], "rows.csv.gz"))
     quoted = write('time;"T, 2 m, mean";"p, sea, level"\n2024-01-01;1;2\n')
     assert rk.read_csv(quoted).names == ("T, 2 m, mean", "p, sea, level")
+
+
+@pytest.mark.parametrize("cell", ["1_0", "\uff11\uff12", "1e400", "-1e999", "0x10", "1e5_0", "٣"])
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_cells_are_plain_numbers(cell, decimal, write):
+    path = write(f"day;x\n2024-01-01;1\n2024-01-02;{cell}\n")
+    with pytest.raises(ValueError, match=r"line 3, column 'x': expected a number, received"):
+        rk.read_csv(path, decimal=decimal)
+    if "e" in cell and "_" not in cell:
+        with pytest.raises(ValueError, match=r"A float64 holds no more than 1\.8e308"):
+            rk.read_csv(path, decimal=decimal)
+
+
+def test_infinity_in_words_is_missing(write):
+    path = write("day,x\n2024-01-01,1\n2024-01-02,inf\n2024-01-03,-Infinity\n2024-01-04, 2 \n")
+    series = rk.read_csv(path)
+    assert series.missing_rows().tolist() == [1, 2]
+    assert series.values[3, 0] == 2
+
+
+def test_a_header_is_no_number_that_python_alone_reads(write):
+    assert rk.read_csv(write("day,1_0\n2024-01-01,5\n")).names == ("1_0",)

@@ -112,24 +112,27 @@ def test_the_table_of_a_split():
     series = rk.TimeSeries(values, names=["T", "p"], time=time, group=group)
     parts = rk.split(series, train=0.6, val=0.4)
     spec = rk.WindowSpec(24, stride=3)
-    scaler = rk.Scaler().fit(parts.train)
+    scaler = rk.Scaler(names=["T"]).fit(parts.train)
     report = rk.describe(parts, spec, batch_size=100, scaler=scaler)
     assert str(report).splitlines() == [
-        "                           train    val",
-        "rows                       2,000  2,000",
-        "possible starts            1,966  1,966",
-        "- across a gap in time        24     24",
-        "- over a missing value        26     26",
-        "- targets in another part    766  1,150",
-        "- between strides            766    510",
-        "windows                      384    256",
-        "rows used as inputs        1,194    810",
-        "rows used as targets         384    256",
-        "batches an epoch               4      3",
-        "memory held (MB)             0.0    0.0",
-        "groups                         2      2",
-        "groups without a window        1      1",
+        "                                         train                  val",
+        "rows                                     2,000                2,000",
+        "targets from               2024-01-01 00:00:00  2024-02-20 00:00:00",
+        "targets to                 2024-02-19 23:00:00  2024-03-25 07:00:00",
+        "possible starts                          1,966                1,966",
+        "- across a gap in time                      24                   24",
+        "- over a missing value                      26                   26",
+        "- targets in another part                  766                1,150",
+        "- between strides                          766                  510",
+        "windows                                    384                  256",
+        "rows used as inputs                      1,194                  810",
+        "rows used as targets                       384                  256",
+        "batches an epoch                             4                    3",
+        "memory held (MB)                           0.0                  0.0",
+        "groups                                       2                    2",
+        "groups without a window                      1                    1",
         "missing: T 1, p 2",
+        "scaled: T; as they are: p",
         "split: no row is a target of two parts, the scaler was fitted on the training part alone",
     ]
     assert repr(report) == str(report)
@@ -164,3 +167,38 @@ def test_a_target_that_the_inputs_show_is_named():
         rk.WindowSpec(4, delay=0, features=["p"], targets=["T"]),
     ):
         assert rk.describe(series, harmless).given_away == ()
+
+
+@pytest.mark.parametrize("block", [1, 5, 64])
+@given(panel=panels(), spec=specs())
+def test_rows_are_counted_once_whatever_the_blocks(block, panel, spec):
+    groups, times, whole = panel
+    if not any(whole):
+        return
+    values = np.where(whole, np.arange(float(len(groups))), np.nan)
+    series = rk.TimeSeries(values, time=times, group=groups, freq=1)
+    numbers = segment_numbers(groups, times, 1, whole)
+    starts = window_starts(numbers, [(0, len(groups))], spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_rnnkit.data.report.BLOCK_ROWS", block)
+        part = rk.describe(series, spec).parts["all"]
+    assert part.input_rows == len({row for s in starts for row in window_rows(s, spec)[0]})
+    assert part.target_rows == len({row for s in starts for row in window_rows(s, spec)[1]})
+
+
+def test_times_of_the_targets_are_told():
+    time = np.datetime64("2024-01-01", "D") + np.arange(10)
+    series = rk.TimeSeries(np.arange(20.0), time=np.tile(time, 2), group=np.repeat([1, 2], 10))
+    parts = rk.describe(rk.split(series, train=0.6, val=0.2), rk.WindowSpec(2)).parts
+    assert parts["train"].first_target == "2024-01-01 00:00:00"
+    assert parts["train"].last_target == "2024-01-06 00:00:00"
+    assert parts["test"].first_target == "2024-01-09 00:00:00"
+    assert parts["test"].last_target == "2024-01-10 00:00:00"
+    # Two groups in one run of rows, of which the second begins earlier.
+    later = np.concatenate([time + 100, time])
+    series = rk.TimeSeries(np.arange(20.0), time=later, group=np.repeat([1, 2], 10))
+    part = rk.describe(series.only_targets([[2, 20]]), rk.WindowSpec(2)).parts["all"]
+    assert (part.first_target, part.last_target) == ("2024-01-01 00:00:00", "2024-04-19 00:00:00")
+    counted = rk.TimeSeries(np.arange(9.0), time=np.arange(9))
+    assert rk.describe(counted, rk.WindowSpec(2)).parts["all"].last_target == "8"
+    assert rk.describe(np.arange(9.0), rk.WindowSpec(2)).parts["all"].last_target is None

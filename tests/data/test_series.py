@@ -1,6 +1,8 @@
 """TimeSeries: what it reads, how it orders rows, where it finds gaps, and what it refuses."""
 
 import datetime as dt
+import pickle
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -532,11 +534,24 @@ def test_what_turns_into_an_array_is_taken():
     assert rk.TimeSeries(Tensor()).values.shape == (3, 2)
 
 
-def test_a_file_of_whole_numbers_is_read(tmp_path):
-    np.save(tmp_path / "rows.npy", np.arange(6))
-    values = rk.TimeSeries(tmp_path / "rows.npy").values
-    assert not isinstance(values, np.memmap)
-    assert values.ravel().tolist() == [0, 1, 2, 3, 4, 5]
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int16, np.int32, np.int64])
+def test_a_file_of_whole_numbers_stays_mapped(tmp_path, dtype):
+    numbers = np.arange(12).reshape(6, 2)
+    numbers = (numbers % 3 == 0).astype(int) if dtype is bool else numbers
+    np.save(tmp_path / "rows.npy", numbers.astype(dtype))
+    series = rk.TimeSeries(tmp_path / "rows.npy")
+    assert isinstance(series.values, np.memmap)
+    assert series.values.tolist() == numbers.tolist()
+    assert series.missing_rows().tolist() == []
+    assert series.missing_counts() == {}
+    # What is put right in memory is floating, as whole numbers elsewhere are.
+    gathered = rk.TimeSeries(tmp_path / "rows.npy", group=[0, 1, 0, 1, 0, 1])
+    assert gathered.values.dtype.kind == "f"
+    assert gathered.values.tolist() == numbers[[0, 2, 4, 1, 3, 5]].tolist()
+    lacking = rk.TimeSeries(tmp_path / "rows.npy", missing=1)
+    assert lacking.missing_counts() == {
+        str(column): int(n) for column, n in enumerate((numbers == 1).sum(axis=0)) if n
+    }
 
 
 def test_a_series_is_indexed_by_columns():
@@ -545,3 +560,169 @@ def test_a_series_is_indexed_by_columns():
         series[:5]
     with pytest.raises(ValueError, match=r"must have the shape \(6, 1\), received \(6,\)"):
         series.with_values(np.arange(6.0))
+
+
+def daily_and_weekly(**options):
+    time = np.concatenate([np.arange(30), np.arange(0, 70, 7)]) + np.datetime64("2024-01-01")
+    return rk.TimeSeries(
+        np.arange(40.0), time=time, group=np.repeat(["daily", "weekly"], [30, 10]), **options
+    )
+
+
+def test_a_group_of_another_step_is_named():
+    with pytest.raises(
+        ValueError, match=r"group 'weekly' has a row every 7 D, and most groups every 1 D: .*freq="
+    ):
+        daily_and_weekly()
+    assert len(daily_and_weekly(freq="rows").segments()) == 2
+    assert len(daily_and_weekly(freq="7D").segments()) == 31
+    assert len(daily_and_weekly(freq="1D").segments()) == 11
+    hours = np.concatenate([np.arange(20), np.arange(0, 6, 2)])
+    with pytest.raises(ValueError, match="group 5 has a row every 2, and most groups every 1"):
+        rk.TimeSeries(np.arange(23.0), time=hours, group=np.repeat([2, 5], [20, 3]))
+
+
+def test_gaps_alone_are_no_other_step():
+    time = [0, 1, 2, 3, 0, 5, 0, 5, 9, 0, 1, 9, 14]
+    group = np.repeat(["whole", "two rows", "apart", "mostly apart"], [4, 2, 3, 4])
+    series = rk.TimeSeries(np.arange(13.0), time=time, group=group)
+    assert series.freq == 1
+    assert len(series.segments()) == 1 + 2 + 3 + 3
+
+
+@given(
+    labels=st.lists(st.sampled_from([5, 3, 9]), min_size=1, max_size=30),
+    kind=st.sampled_from([np.int8, np.float32, str, object]),
+)
+def test_groups_of_every_kind_are_gathered(labels, kind):
+    given_labels = np.array([str(x) for x in labels] if kind is object else labels, dtype=kind)
+    series = rk.TimeSeries(np.arange(len(labels)), group=given_labels)
+    order = list(dict.fromkeys(labels))
+    rows = [row for label in order for row, other in enumerate(labels) if other == label]
+    assert series.values.ravel().tolist() == rows
+    assert [float(label) for label in series.groups] == order
+    assert np.diff(series.bounds).tolist() == [labels.count(label) for label in order]
+    assert series.gathered == (rows != list(range(len(labels))))
+
+
+def peak(make):
+    tracemalloc.start()
+    try:
+        made = make()
+        return made, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_sorted_labels_take_little_memory():
+    labels = np.repeat(np.arange(100), 20_000)
+    values = np.ones((2_000_000, 1), np.float32)
+    series, needed = peak(lambda: rk.TimeSeries(values, group=labels))
+    assert len(series.groups) == 100
+    # 2.5 bytes a row; sorting all labels takes 40.
+    assert needed < 5 * len(values)
+
+
+@pytest.mark.parametrize("package", ["h5py", "zarr", "dask"])
+def test_what_would_be_read_whole_is_refused(package):
+    class OnDisk:
+        def __array__(self, dtype=None, copy=None):
+            pytest.fail("read")
+
+    OnDisk.__module__ = f"{package}.dataset"
+    with pytest.raises(ValueError, match=rf"{package} object, .* Pass values\[:\] to read it; or,"):
+        rk.TimeSeries(OnDisk())
+
+
+def test_an_h5py_dataset_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "rows.h5", "w") as file:
+        file["rows"] = np.arange(6.0)
+        with pytest.raises(ValueError, match="h5py object, which would be read whole"):
+            rk.TimeSeries(file["rows"])
+        assert len(rk.TimeSeries(file["rows"][:])) == 6
+
+
+@pytest.fixture
+def large(tmp_path):
+    """2 million rows of 4 columns in a file, of holes where the disk has them."""
+    path = tmp_path / "rows.npy"
+    rows = np.lib.format.open_memmap(path, "w+", np.float32, (2_000_000, 4))
+    rows[::1000] = np.random.default_rng(0).normal(size=(2000, 4))
+    del rows
+    return path
+
+
+def test_the_pickle_of_a_mapped_series_holds_its_place(large):
+    mapped = np.load(large, mmap_mode="r")
+    time = np.datetime64("2020-01-01", "s") + np.arange(len(mapped)) * np.timedelta64(600, "s")
+    time[1_000_000:] += np.timedelta64(7, "D")
+    for values in (mapped, mapped[1000:], mapped[::2], mapped[:, 1:3], mapped[::-1, 2]):
+        series = rk.TimeSeries(values, time=time[: len(values)])
+        packed = pickle.dumps(series)
+        assert len(packed) < 5000
+        again = pickle.loads(packed)
+        assert isinstance(again.values, np.memmap)
+        assert again.values.strides == series.values.strides
+        assert np.array_equal(again.values[:3000], series.values[:3000])
+        assert np.array_equal(again.values[-3000:], series.values[-3000:])
+        assert np.array_equal(again.time, series.time)
+        assert again.time.dtype == series.time.dtype
+        assert again.segments().tolist() == series.segments().tolist()
+        assert len(pickle.dumps(again)) < 5000
+    assert np.shares_memory(series.only_targets([[0, 5]]).values, mapped)
+    changed = np.load(large, mmap_mode="c")
+    changed[0] = 5
+    assert pickle.loads(pickle.dumps(rk.TimeSeries(changed))).values[0, 0] == 5
+
+
+def test_a_pickle_whose_file_was_cut_or_is_gone_is_refused(large):
+    packed = pickle.dumps(rk.TimeSeries(large))
+    with large.open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(ValueError, match=r"rows.npy holds 1,000 bytes, expected 32,000,128"):
+        pickle.loads(packed)
+    large.unlink()
+    with pytest.raises(FileNotFoundError, match=r"rows\.npy"):
+        pickle.loads(packed)
+
+
+def test_the_pickle_of_a_mapped_loader_is_small(large):
+    series = rk.TimeSeries(large)
+    options = {"batch_size": 32, "shuffle": True, "seed": 1}
+    scaler = rk.Scaler().fit(series)
+    for extra in ({}, {"scaler": scaler}):
+        loader = rk.WindowLoader(series, rk.WindowSpec(24, step=6), **options, **extra)
+        packed = pickle.dumps(loader)
+        assert len(packed) < 20_000
+        again = pickle.loads(packed)
+        for mine, theirs in zip(loader[3], again[3], strict=True):
+            assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("time", [[0, 1, 2, 7, 8], [0, 3, 5, 9, 100], None])
+@pytest.mark.parametrize("freq", [None, "rows", 1])
+def test_pickles_of_series_in_memory(time, freq):
+    if time is None and freq is not None:
+        return
+    series = rk.TimeSeries(np.arange(5.0), time=time, freq=freq, group=list("aaabb"))
+    again = pickle.loads(pickle.dumps(series.only_targets([[1, 3]])))
+    assert again.values.tolist() == series.values.tolist()
+    assert np.array_equal(again.time, series.time)
+    assert again.groups == series.groups
+    assert again.target_rows.tolist() == [[1, 3]]
+    assert again.segments().tolist() == series.segments().tolist()
+    monthly = rk.TimeSeries([1.0, 2, 3], time=["2024-01-31", "2024-02-29", "2024-03-31"])
+    assert (pickle.loads(pickle.dumps(monthly)).time == monthly.time).all()
+
+
+def test_a_mapped_file_is_described_in_little_memory(large):
+    series = rk.TimeSeries(large)
+    spec = rk.WindowSpec(720, step=6, delay=144)
+    rk.describe(np.zeros((1000, 4)), spec)  # what is imported with it
+    report, needed = peak(lambda: rk.describe(series, spec))
+    part = report.parts["all"]
+    assert part.windows == len(series) - 858
+    assert part.input_rows == len(series) - 144
+    # A number for each row or window would take 16 MB.
+    assert needed < 40e6

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_rnnkit.data import times as times_module
 from keras_rnnkit.data.times import (
-    as_times,
     format_duration,
     infer_step,
     is_time,
@@ -19,6 +19,11 @@ from keras_rnnkit.data.times import (
 )
 
 MOMENTS = st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2199, 12, 31))
+
+
+def as_times(time, **options):
+    """The times alone, without their zone."""
+    return times_module.as_times(time, **options)[0]
 
 
 def microseconds(moments):
@@ -270,3 +275,50 @@ def test_months_between(months, days):
 )
 def test_format_duration(step, text):
     assert format_duration(step) == text
+
+
+@pytest.mark.parametrize(
+    ("time", "message"),
+    [
+        (np.array([1, 2**63], np.uint64), "row 1 .* holds 9223372036854775808, more than 64 bits"),
+        (np.array([0, 10**15], "M8[Y]"), "row 1 .* more than 64 bits can count"),
+        ([-(2**63), 2**63 - 1], "spans more than 64 bits can count"),
+        (np.array([-(2**62), 2**62 + 1], "M8[s]"), "spans more than 64 bits can count"),
+    ],
+)
+def test_what_64_bits_cannot_count_does_not_wrap(time, message):
+    with pytest.raises(ValueError, match=message):
+        as_times(time)
+    assert as_times(np.array([1, 2**63 - 1], np.uint64)).tolist() == [1, 2**63 - 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "time_format"),
+    [
+        ("1_0", "unix"),
+        ("\uff11\uff12", "unix"),
+        ("1e400", "unix"),
+        ("inf", "unix"),
+        ("\uff11\uff12", "count"),
+        ("1_0", "count"),
+        ("\uff12\uff10\uff12\uff14-01-01", None),
+        ("\uff11.2.2024", None),
+        ("1.2.\uff12\uff10\uff12\uff14", "%d.%m.%Y"),
+        ("\uff11 Feb 2024", "%d %b %Y"),
+    ],
+)
+def test_digits_are_plain_ones(text, time_format):
+    assert not is_time(text, time_format if time_format and "%" in time_format else None)
+    with pytest.raises(ValueError, match="in row 0"):
+        as_times([text], time_format=time_format)
+
+
+def test_steps_are_counted_in_every_chunk(monkeypatch):
+    generator = np.random.default_rng(0)
+    steps = generator.choice([1, 1, 1, 2, 5], 200)
+    times = np.concatenate(([0], np.cumsum(steps)))
+    inside = generator.random(200) < 0.8
+    for rows in (1, 7, 64, 1000):
+        monkeypatch.setattr(times_module, "CHUNK_ROWS", rows)
+        assert infer_step(times, inside) == 1
+        assert steps_between(times, 2).tolist() == (steps == 2).tolist()
