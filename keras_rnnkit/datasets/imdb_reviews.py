@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import tarfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
@@ -16,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from keras_rnnkit.archives import unpacking
+from keras_rnnkit.archives import open_zip, unpacking
 from keras_rnnkit.datasets.download import download
 from keras_rnnkit.progress import Progress
 
@@ -402,13 +401,15 @@ def _told(kind: bytes, data: bytes) -> dict[str, str]:
 
 
 def _unzip(raw: BinaryIO, source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with zipfile.ZipFile(raw) as archive:
+    with open_zip(raw) as archive:
         for member in archive.infolist():
             path = PurePosixPath(member.filename)
             if _is_labelled(path):
                 link = stat.S_ISLNK(member.external_attr >> 16)
                 _check(f"{path} in {source}", not (member.is_dir() or link), member.file_size)
                 yield path, archive.read(member)
+            else:
+                archive.open(member).close()  # its name is damaged where the two places differ
 
 
 def _check(where: str, regular: bool, size: int) -> None:

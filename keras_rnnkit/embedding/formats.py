@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
-from keras_rnnkit.archives import unpacking
+from keras_rnnkit.archives import open_zip, unpacking
 from keras_rnnkit.embedding.decimals import parse_rows
 from keras_rnnkit.embedding.vocabulary import read_words
 
@@ -206,7 +206,7 @@ def _open_path(
     if magic[:2] == b"\x1f\x8b":
         stream = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw)))
     elif magic[:4] == b"PK\x03\x04":
-        archive = stack.enter_context(zipfile.ZipFile(raw))
+        archive = stack.enter_context(open_zip(raw))
         member = _member(archive, name, dim)
         begin, size = member.header_offset, member.compress_size
         stream = io.BufferedReader(stack.enter_context(archive.open(member)), _BLOCK)  # type: ignore[type-var]
