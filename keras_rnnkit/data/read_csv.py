@@ -5,7 +5,6 @@ import gzip
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import tzinfo
@@ -16,12 +15,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from keras_rnnkit.archives import unpacking
 from keras_rnnkit.data.series import TimeSeries
 from keras_rnnkit.data.times import NUMBER, Times, as_times, is_time
 
 __all__ = ["read_csv"]
 
 CHUNK_ROWS = 8192
+LONGEST_LINE = 1 << 24
 DELIMITERS = ",;\t|"
 NUMBERS = ("unix", "unix_ms", "count")
 NOT_AVAILABLE = ("", "na", "n/a", "#n/a", "nan", "null", "none", "-", "?", ".")
@@ -115,8 +116,9 @@ def read_csv(
     if time is None and time_format in NUMBERS:
         raise ValueError(f"time_format={time_format!r} needs time=, the column that holds it.")
     try:
-        with _open(path, encoding) as file:
-            table = _Table(path, file, delimiter, (decimal, thousands), time, time_format, group)
+        with unpacking(str(path)), _open(path, encoding) as file:
+            lines = _lines(file, path)
+            table = _Table(path, lines, delimiter, (decimal, thousands), time, time_format, group)
             table.choose(names)
             table.read()
     except UnicodeDecodeError as error:
@@ -126,8 +128,6 @@ def read_csv(
         ) from error
     except csv.Error as error:
         raise ValueError(f"{path}: {error}. Is a quote left open?") from error
-    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is no whole archive ({error}). Fetch it again.") from error
     values = np.concatenate(table.values)
     times = None
     if table.time:
@@ -175,6 +175,16 @@ def _open(path: Path, encoding: str) -> Iterator[IO[str]]:
             yield file
 
 
+def _lines(file: IO[str], path: Path) -> Iterator[str]:
+    """The lines of a text; a small archive can hold one that no memory has room for."""
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise ValueError(
+                f"{path} has a line longer than {LONGEST_LINE:,} characters; is it a CSV file?"
+            )
+        yield line
+
+
 def _is_number(cell: str) -> bool:
     text = cell.strip().lower()
     return bool(NUMBER.fullmatch(text)) or text in NOT_AVAILABLE or text in INFINITE
@@ -194,7 +204,7 @@ class _Table:
     def __init__(
         self,
         path: Path,
-        file: IO[str],
+        file: Iterator[str],
         delimiter: str | None,
         marks: tuple[str, str | None],
         time: str | Sequence[str] | None,

@@ -3,27 +3,48 @@
 import codecs
 import gzip
 import os
+import re
+import stat
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
-from operator import itemgetter
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 
+from keras_rnnkit.archives import open_zip, unpacking
+from keras_rnnkit.datasets.download import download
 from keras_rnnkit.progress import Progress
 
 __all__ = ["imdb_reviews"]
 
 ADDRESS = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+BYTES = 84_125_825
+SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
 PARTS = ("train", "val", "test")
 LABELS = {"neg": 0, "pos": 1}
 SHAPE = "train/pos, train/neg, test/pos, test/neg and perhaps val/pos, val/neg"
+LONGEST = 1 << 24  # bytes; the longest real review has 14,000
+# Members of a tar archive that have no data whatever size they tell, and those whose data tell of
+# the next one: long names, and the headers of pax.
+WITHOUT_DATA = (
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+    tarfile.DIRTYPE,
+    tarfile.FIFOTYPE,
+)
+ABOUT_THE_NEXT = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +129,8 @@ def imdb_reviews(
     Args:
         directory: The folder `aclImdb` as it is unpacked, or the one it lies in; or its archive
             (`.tar.gz` or `.zip`), which is read as a stream and not unpacked. Default: the
-            public archive (84 MB), downloaded once by `keras.utils.get_file` and kept where that
-            keeps it.
+            public archive (84 MB), downloaded once, checked, and kept where Keras keeps its own:
+            in `datasets` of `KERAS_HOME`, or of `~/.keras`.
         val: Share of the training reviews to hold out for validation, equally of both labels;
             0 for none. Where there is a folder `val`, that is the validation part, and this share
             does not matter.
@@ -125,8 +146,9 @@ def imdb_reviews(
     Raises:
         FileNotFoundError: No such folder or file; or one of its folders is missing.
         OSError: The download failed, or a file cannot be opened.
-        ValueError: A folder holds no review; the archive is damaged; `val` is no share; a file has
-            damaged bytes or no text, if `strict`.
+        ValueError: A folder holds no review, or what is no file; the archive is damaged, or holds
+            reviews in two folders, or links; a review is longer than 16 MB; `val` is no share; a
+            file has damaged bytes or no text, if `strict`.
 
     Source:
         Maas, Daly, Pham, Huang, Ng and Potts, Learning Word Vectors for Sentiment Analysis, ACL
@@ -158,11 +180,18 @@ def imdb_reviews(
             f"`val` must be the share of training reviews to hold out, from 0 to below 1, such as "
             f"0.2. Received: {val!r}."
         )
-    source = _download() if directory is None else Path(directory)
+    if directory is None:
+        source = download(ADDRESS, BYTES, SHA256, "imdb_reviews('{}')", progress=progress)
+    else:
+        source = Path(directory)
     if not source.exists():
         raise FileNotFoundError(
             f"`directory` {source} does not exist. Give the folder aclImdb, or its archive; "
             "imdb_reviews() downloads it."
+        )
+    if not (source.is_dir() or source.is_file()):
+        raise ValueError(
+            f"`directory` {source} is a pipe or a device. Give the folder aclImdb, or its archive."
         )
     found = _Found(str(source), strict)
     files = _walk(source, progress) if source.is_dir() else _unpack(source, progress)
@@ -188,38 +217,40 @@ File = tuple[str, str, str, bytes]
 
 @dataclass
 class _Found:
-    """The reviews read so far, by folder."""
+    """The reviews read so far, by folder; of two files of one name the later one counts."""
 
     source: str
     strict: bool
-    folders: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)
-    damaged: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
+    folders: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
+    empty: set[str] = field(default_factory=set)
 
     def add(self, part: str, label: str, name: str, data: bytes) -> None:
         """Decode one file, and note what is wrong with it."""
+        folder = self.folders.setdefault((part, label), {})
+        where = f"{part}/{label}/{name}"
+        folder.pop(name, None)
+        self.damaged.discard(where)
+        self.empty.discard(where)
         data = data.removeprefix(codecs.BOM_UTF8)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             text = data.decode(errors="replace")
-            self._note(
-                self.damaged,
-                f"{part}/{label}/{name}",
-                f"the byte 0x{data[error.start]:02x} at {error.start}, which is not UTF-8",
-            )
+            byte = f"0x{data[error.start]:02x} at {error.start}"
+            self._note(self.damaged, where, f"the byte {byte}, which is not UTF-8")
         if not text or text.isspace():
-            self._note(self.empty, f"{part}/{label}/{name}", "no text")
+            self._note(self.empty, where, "no text")
         else:
-            self.folders.setdefault((part, label), []).append((name, text))
+            folder[name] = text
 
-    def _note(self, names: list[str], name: str, found: str) -> None:
+    def _note(self, names: set[str], name: str, found: str) -> None:
         if self.strict:
             raise ValueError(
                 f"{name} in {self.source}: expected text in UTF-8, found {found}. Mend the file, "
                 "or pass strict=False to have it counted."
             )
-        names.append(name)
+        names.add(name)
 
     def check(self) -> None:
         """Raise where a label of a part, or the training part, is missing."""
@@ -237,8 +268,8 @@ class _Found:
         texts: list[str] = []
         labels: list[int] = []
         for label, value in LABELS.items():
-            files = sorted(self.folders.get((part, label), ()), key=itemgetter(0))
-            texts += [text for _, text in files]
+            files = self.folders.get((part, label), {})
+            texts += [files[name] for name in sorted(files)]
             labels += [value] * len(files)
         order = np.random.default_rng([seed, PARTS.index(part)]).permutation(len(texts))
         return ReviewPart(
@@ -264,7 +295,10 @@ def _walk(source: Path, progress: bool) -> Iterator[File]:
                     f"aclImdb; found in {root}: {held}. Give the folder that holds `train`."
                 )
             with os.scandir(folder) as entries:
-                folders[part, label] = [e.name for e in entries if _is_review(e.name)]
+                found = {e.name: e.is_file() for e in entries if _is_review(e.name)}
+            for name, regular in found.items():
+                _check(f"{part}/{label}/{name} in {source}", regular, 0)
+            folders[part, label] = list(found)
     total = sum(map(len, folders.values()))
     done = 0
     with Progress(str(source), lambda: done / total, shown=progress) as line:
@@ -273,6 +307,8 @@ def _walk(source: Path, progress: bool) -> Iterator[File]:
             for name in names:
                 # Unbuffered: a review is one read.
                 with open(folder_name + name, "rb", buffering=0) as file:  # noqa: PTH123  half the time
+                    size = os.fstat(file.fileno()).st_size
+                    _check(f"{part}/{label}/{name} in {source}", True, size)
                     data = file.readall()
                 done += 1
                 line.update()
@@ -282,41 +318,110 @@ def _walk(source: Path, progress: bool) -> Iterator[File]:
 def _unpack(source: Path, progress: bool) -> Iterator[File]:
     """The files of an archive, in its order; nothing is written to disk."""
     size = source.stat().st_size
+    root = None
     with (
         source.open("rb") as raw,
         Progress(str(source), lambda: min(1.0, raw.tell() / size), shown=progress) as line,
+        unpacking(f"`directory` {source}"),
     ):
         packed = _unzip if raw.read(2) == b"PK" else _untar
         raw.seek(0)
-        try:
-            for path, data in packed(raw):
-                line.update()
-                *_, part, label, name = path.parts
-                yield part, label, name, data
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise ValueError(
-                f"`directory` {source} is no archive, or a damaged one ({error}). Expected a "
-                ".tar.gz or .zip of aclImdb, or its folder. Fetch it again."
-            ) from error
+        for path, data in packed(raw, source):
+            line.update()
+            *top, part, label, name = path.parts
+            if root not in (None, top):
+                raise ValueError(
+                    f"`directory` {source} holds reviews in two folders, {'/'.join(root) or '.'} "
+                    f"and {'/'.join(top) or '.'}. Unpack it, and give one of them."
+                )
+            root = top
+            yield part, label, name, data
 
 
-def _untar(raw: BinaryIO) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with gzip.open(raw) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
-            path = PurePosixPath(member.name)
-            if member.isfile() and _is_labelled(path):
-                yield path, archive.extractfile(member).read()  # type: ignore[union-attr]
-        # To tarfile an archive cut between two members is whole; gzip knows better at its end.
-        while stream.read(1 << 16):
-            pass
+def _untar(raw: BinaryIO, source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """The reviews of a .tar.gz.
+
+    `tarfile` takes a header that it cannot read for the end of the archive, and reads long names
+    and maps of sparse files whole, however long they are.
+    """
+    told: dict[str, str] = {}
+    with gzip.open(raw) as stream:
+        while any(block := _read(stream, tarfile.BLOCKSIZE)):
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            size = 0 if header.type in WITHOUT_DATA else int(told.get("size", header.size))
+            if size < 0 or header.type == tarfile.GNUTYPE_SPARSE:
+                raise tarfile.ReadError(f"{header.name} is sparse, or of no size")
+            if header.type in ABOUT_THE_NEXT:
+                if size > LONGEST:
+                    raise tarfile.ReadError(f"a name of {size:,} bytes")
+                told |= _told(header.type, _read(stream, _blocks(size))[:size])
+                continue
+            path = PurePosixPath(told.get("path", header.name))
+            regular = header.isreg() and not any(key.startswith("GNU.sparse") for key in told)
+            told = {}
+            if _is_labelled(path):
+                _check(f"{path} in {source}", regular, size)
+                yield path, _read(stream, _blocks(size))[:size]
+            else:
+                stream.seek(_blocks(size), os.SEEK_CUR)
+        while rest := stream.read(1 << 16):
+            if any(rest):
+                raise tarfile.ReadError("it goes on behind its end")
 
 
-def _unzip(raw: BinaryIO) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with zipfile.ZipFile(raw) as archive:
+def _read(stream: gzip.GzipFile, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError("it has no end")
+    return data
+
+
+def _blocks(size: int) -> int:
+    """Bytes that a file of this size takes up in a tar archive."""
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _told(kind: bytes, data: bytes) -> dict[str, str]:
+    """What a header says of the file that follows it."""
+    if kind == tarfile.GNUTYPE_LONGNAME:
+        return {"path": data.rstrip(b"\0").decode("utf-8", "surrogateescape")}
+    if kind != tarfile.XHDTYPE:
+        return {}
+    told = {}
+    while data := data.lstrip(b"\0"):
+        record = re.match(rb"(\d{1,9}) ([^=]+)=", data)
+        if record is None or int(record[1]) <= record.end():
+            raise tarfile.ReadError(f"a header of it: {data[:40]!r}")
+        value = data[record.end() : int(record[1]) - 1]
+        told[record[2].decode(errors="replace")] = value.decode("utf-8", "surrogateescape")
+        data = data[int(record[1]) :]
+    if not re.fullmatch(r"\d{1,18}", told.get("size", "0"), re.ASCII):
+        raise tarfile.ReadError(f"a size of {told['size'][:40]!r}")
+    return told | {"path": told["GNU.sparse.name"]} if "GNU.sparse.name" in told else told
+
+
+def _unzip(raw: BinaryIO, source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with open_zip(raw) as archive:
         for member in archive.infolist():
             path = PurePosixPath(member.filename)
             if _is_labelled(path):
+                link = stat.S_ISLNK(member.external_attr >> 16)
+                _check(f"{path} in {source}", not (member.is_dir() or link), member.file_size)
                 yield path, archive.read(member)
+            else:
+                archive.open(member).close()  # its name is damaged where the two places differ
+
+
+def _check(where: str, regular: bool, size: int) -> None:
+    if not regular:
+        raise ValueError(
+            f"{where} is no file but a folder, a link, a pipe or a device. Take it away, or put a "
+            "file in its place."
+        )
+    if size > LONGEST:
+        raise ValueError(
+            f"{where} has {size:,} bytes; a review has no more than {LONGEST:,}. Take it away."
+        )
 
 
 def _is_review(name: str) -> bool:
@@ -365,15 +470,3 @@ def _count_duplicates(parts: Mapping[str, ReviewPart]) -> dict[tuple[str, str], 
         if number:
             counts[one, other] = number
     return counts
-
-
-def _download() -> Path:
-    import keras
-
-    try:
-        return Path(keras.utils.get_file(origin=ADDRESS))
-    except Exception as error:  # get_file raises bare Exceptions
-        raise OSError(
-            f"the reviews could not be downloaded: {error}. Fetch {ADDRESS} by other means and "
-            "pass its path, imdb_reviews('aclImdb_v1.tar.gz')."
-        ) from error

@@ -1,15 +1,16 @@
 """jena_climate: the Jena weather record, from a file or a download, as a TimeSeries."""
 
 from os import PathLike
-from pathlib import Path
 
 from keras_rnnkit.data import TimeSeries, read_csv
+from keras_rnnkit.datasets.download import download
 
 __all__ = ["COLUMNS", "jena_climate"]
 
 ADDRESS = (
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip"
 )
+BYTES = 13_568_290
 COLUMNS = (
     "p (mbar)",
     "T (degC)",
@@ -43,8 +44,8 @@ def jena_climate(path: str | PathLike[str] | None = None) -> TimeSeries:
 
     Args:
         path: the CSV file or its zip; an extract with some of the columns will do. Default: the
-            public copy (13 MB), downloaded once by `keras.utils.get_file` and kept where that
-            keeps it.
+            public copy (13 MB), downloaded once, checked, and kept where Keras keeps its own: in
+            `datasets` of `KERAS_HOME`, or of `~/.keras`.
 
     Returns:
         A `TimeSeries` of float64, `(rows, columns)`; about 420,000 rows for the whole record.
@@ -70,7 +71,9 @@ def jena_climate(path: str | PathLike[str] | None = None) -> TimeSeries:
           missing  none
           columns  T (degC)
     """
-    path = _download() if path is None else Path(path)
+    if path is None:
+        call = "jena_climate('{}'); or take synthetic_weather(), which needs no download"
+        path = download(ADDRESS, BYTES, None, call)
     try:
         series = read_csv(
             path,
@@ -98,16 +101,3 @@ def jena_climate(path: str | PathLike[str] | None = None) -> TimeSeries:
         freq=series.freq,
         missing={name: SENTINELS[name] for name in SENTINELS if name in series.names},
     )
-
-
-def _download() -> Path:
-    import keras
-
-    try:
-        return Path(keras.utils.get_file(origin=ADDRESS))
-    except Exception as error:  # get_file raises bare Exceptions
-        raise OSError(
-            f"the Jena weather record could not be downloaded: {error}. Fetch {ADDRESS} by other "
-            "means and pass its path, jena_climate('jena_climate_2009_2016.csv.zip'); or take "
-            "synthetic_weather(), which needs no download."
-        ) from error

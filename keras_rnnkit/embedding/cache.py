@@ -3,17 +3,22 @@
 import hashlib
 import json
 import os
-import tempfile
+import time
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-_FORMAT = 1
+from keras_rnnkit.atomic import atomic_write, clear_abandoned
+
+_FORMAT = 2
+_LONGEST_HEAD = 1 << 16
+_TOLD = {"rows": int, "duplicates": int, "bad_rows": int, "bad_examples": list, "header": str}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +29,7 @@ class Found:
         matrix: float32 `(rows, dim)`, zero where nothing was found.
         ranks: uint8 `(rows,)`: 0 exact, then the fallbacks; 255 where nothing was found.
         unknown: float32 `(dim,)`, the file's own `<unk>`; not finite where it has none.
-        told: Counts and examples for the coverage.
+        told: Counts and examples for the coverage, and what the header counts wrongly.
     """
 
     matrix: np.ndarray
@@ -39,48 +44,70 @@ class Found:
 
 
 class Cache:
-    """One cached outcome.
+    """One cached outcome, of a file as it was when it was opened.
 
     Args:
         file: The vector file.
+        raw: The same, open: what was found in it is kept under its own size and times, even where
+            another file takes its place meanwhile.
         directory: Where to keep it; None means beside the file.
+        rows: Rows of the outcome.
         key: Whatever else decides the outcome; JSON.
     """
 
-    def __init__(self, file: Path, directory: Path | None, key: Any) -> None:
-        stat = file.stat()
-        names = [_FORMAT, str(file.resolve()), stat.st_size, stat.st_mtime_ns, key]
+    def __init__(
+        self, file: Path, raw: BinaryIO, directory: Path | None, rows: int, key: Any
+    ) -> None:
+        self._raw = raw
+        self._rows = rows
+        self._status = _settled(raw)
+        names = [_FORMAT, str(file.resolve()), *self._status, key]
         self._key = hashlib.sha256(json.dumps(names, default=int).encode()).hexdigest()
         self.path = (directory or file.parent) / f"{file.name}.{self._key[:16]}.cache"
 
     def read(self) -> Found | None:
         """The cached outcome, or None where there is none or it is damaged."""
+        with suppress(OSError):
+            clear_abandoned(self.path)
+        if not self.path.is_file():
+            return None
         try:
             with self.path.open("rb") as stream:
-                head = json.loads(stream.readline())
+                head = json.loads(stream.readline(_LONGEST_HEAD))
                 rows, dim = head["shape"]
+                size = os.fstat(stream.fileno()).st_size - stream.tell()
+                kinds = {name: type(value) for name, value in head["told"].items()}
+                if rows != self._rows or size != rows + 4 * dim * (1 + rows) or kinds != _TOLD:
+                    return None
                 ranks = np.fromfile(stream, np.uint8, rows)
                 unknown = np.fromfile(stream, "<f4", dim)
                 matrix = np.fromfile(stream, "<f4", rows * dim).reshape(rows, dim)
-                found = Found(matrix, ranks, unknown, head["told"])
-                whole = not stream.read(1)
-            return found if whole and head == self._head(found) else None
-        except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError):
+            found = Found(matrix, ranks, unknown, head["told"])
+            return found if head == self._head(found) else None
+        except (
+            AttributeError,
+            KeyError,
+            MemoryError,
+            OSError,
+            OverflowError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
             return None
 
     def write(self, found: Found) -> None:
-        """Keep an outcome, whole or not at all; a place that refuses it gets a warning."""
+        """Keep an outcome, whole or not at all; a place that refuses it gets a warning.
+
+        What was read of a file while it changed is not kept.
+        """
+        if _status(self._raw) != self._status:
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
-            try:
-                with os.fdopen(descriptor, "wb") as stream:
-                    stream.write(json.dumps(self._head(found)).encode() + b"\n")
-                    stream.writelines(found.buffers())
-                Path(temporary).replace(self.path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with atomic_write(self.path) as stream:
+                stream.write(json.dumps(self._head(found)).encode() + b"\n")
+                stream.writelines(found.buffers())
         except OSError as error:
             warnings.warn(
                 f"`cache` could not be written to {self.path} ({error.strerror}). Pass a directory "
@@ -99,3 +126,22 @@ class Cache:
             "crc32": check,
             "told": found.told,
         }
+
+
+def _status(raw: BinaryIO) -> list[int]:
+    status = os.fstat(raw.fileno())
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _settled(raw: BinaryIO) -> list[int]:
+    """What tells this state of a file from any later one.
+
+    A file system tells times in steps, and a second writing within one would not show: wait until
+    the step in which the file was last changed is over.
+    """
+    *_, modified, changed = _status(raw)
+    step = 20_000_000 if changed % 1_000_000_000 else 2_000_000_000  # FAT knows whole seconds
+    age = time.time_ns() - max(modified, changed)
+    if 0 <= age < step:
+        time.sleep((step - age) / 1e9)
+    return _status(raw)

@@ -6,6 +6,7 @@ import numpy as np
 
 _SPACE, _MINUS, _POINT, _ZERO = b" -.0"
 _WIDEST = 17  # a sign, a point and 15 digits: the longest that float64 surely holds exactly
+_NUMERIC = b"0123456789+-.eE "
 _TENS = 10.0 ** np.arange(_WIDEST)
 
 
@@ -54,6 +55,8 @@ def parse_rows(rows: Sequence[bytes], dim: int) -> tuple[np.ndarray, np.ndarray]
         matrix = values.astype(np.float32).reshape(len(rows), dim)
         good = plain.reshape(len(rows), dim).all(axis=1)
         for row in np.flatnonzero(~good).tolist():
+            if rows[row].translate(None, _NUMERIC):  # `float` takes `1_0` and blanks too
+                continue
             try:
                 matrix[row] = [float(number) for number in rows[row].split(b" ")]
             except ValueError:

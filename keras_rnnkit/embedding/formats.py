@@ -6,8 +6,8 @@ import io
 import itertools
 import os
 import re
+import tarfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,17 +16,19 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
+from keras_rnnkit.archives import open_zip, unpacking
 from keras_rnnkit.embedding.decimals import parse_rows
 from keras_rnnkit.embedding.vocabulary import read_words
 
 _BLOCK = 1 << 17  # of twice that size, malloc maps fresh pages for every one
 _SMALL_BLOCK = 1 << 16  # below it each row is counted: the sum over a block may hide two faults
-_LONGEST_LINE = 1 << 24
+_LONGEST_ROW = 1 << 24
 _BATCH_VALUES = 1 << 15
 _SPACE = ord(" ")
 _HEAD_LINES = 10
 _EXAMPLES = 5
 _BAD_SHARE = 0.01
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 Row = tuple[bytes, np.ndarray]
 
@@ -45,20 +47,33 @@ class Faults:
         self.rows = 0
         self.bad = 0
         self.examples: list[str] = []
+        self.header = ""
 
-    def add(self, where: str, expected: str, found: str, rows: int = 1) -> None:
-        """Note `rows` damaged rows.
+    def add(self, where: str, expected: str, found: str) -> None:
+        """Note a damaged row.
 
         Raises:
             ValueError: In strict mode.
         """
-        message = f"{where}: expected {expected}, found {found}"
+        self.bad += 1
+        self._note(f"{where}: expected {expected}, found {found}")
+
+    def count(self, promised: int, *, more: bool = False) -> None:
+        """Note a header that counts other rows than those read; none of them is damaged by that.
+
+        Raises:
+            ValueError: In strict mode.
+        """
+        found = "more" if more else f"{self.rows:,}"
+        self.header = f"header: expected {promised:,} rows, found {found}"
+        self._note(self.header)
+
+    def _note(self, message: str) -> None:
         if self.strict:
             raise ValueError(
-                f"`file` {self.name}, {message}. Mend the row, or pass strict=False to leave out "
-                "rows like it."
+                f"`file` {self.name}, {message}. Mend it, or pass strict=False to leave out rows "
+                "like it."
             )
-        self.bad += rows
         if len(self.examples) < _EXAMPLES:
             self.examples.append(message)
 
@@ -98,64 +113,14 @@ def name_of(file: Any) -> str:
     return f"{type(file).__name__} in memory"
 
 
-@contextmanager
-def open_vectors(file: Any, *, dim: int | None = None, words: Any = None) -> Iterator[VectorFile]:
-    """Find out what `file` is, and open it.
-
-    Args:
-        file: A path (GloVe, word2vec or fastText text, word2vec binary, any of them in .gz or
-            .zip; .npy), a mapping word -> vector, gensim `KeyedVectors`, or a matrix.
-        dim: Numbers in a vector; None takes what the file has.
-        words: The word of each row, for a matrix or .npy.
+def open_file(file: str | os.PathLike[str]) -> BinaryIO:
+    """Open a vector file, where it is one.
 
     Raises:
-        OSError: The file cannot be read.
-        TypeError: `file` is none of these.
-        ValueError: It is empty, damaged, ambiguous, in no known format, or of another dimension.
+        OSError: It does not exist, is a directory, or cannot be read.
+        ValueError: It is a pipe or a device.
     """
-    if dim is not None and (not isinstance(dim, int | np.integer) or dim < 1):
-        raise ValueError(f"`dim` must be a positive whole number or None. Received: {dim!r}.")
-    name = name_of(file)
-    with ExitStack() as stack:
-        source: VectorFile
-        if isinstance(file, str | os.PathLike):
-            path = Path(file)
-            _check_path(path, name)
-            raw = stack.enter_context(path.open("rb"))
-            with _damage_told(name):
-                source = _open_path(raw, path, name, dim, words, stack)
-        elif hasattr(file, "key_to_index") and hasattr(file, "vectors"):
-            table = np.asarray(file.vectors)
-            source = _Table(name, file.key_to_index, lambda word: table[file.key_to_index[word]])
-        elif isinstance(file, Mapping):
-            source = _Table(name, file, file.__getitem__)
-        elif isinstance(file, np.ndarray):
-            source = _Matrix(name, file, words)
-        else:
-            raise TypeError(
-                "`file` must be a path, a mapping word -> vector, gensim KeyedVectors, or a "
-                f"matrix with `words`. Received: {type(file).__name__} {file!r:.80}."
-            )
-        if dim is not None and source.dim != dim:
-            raise ValueError(
-                f"`file` {name} holds vectors of {source.dim} numbers; `dim` says {dim}. Pass "
-                f"dim={source.dim}, or the file of {dim} dimensions."
-            )
-        with _damage_told(name):
-            yield source
-
-
-@contextmanager
-def _damage_told(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"`file` {name} is damaged or cut short ({error}). Fetch it again."
-        ) from error
-
-
-def _check_path(path: Path, name: str) -> None:
+    path, name = Path(file), name_of(file)
     if path.is_dir():
         raise IsADirectoryError(
             f"`file` {name} is a directory. Give a file in it: "
@@ -168,16 +133,70 @@ def _check_path(path: Path, name: str) -> None:
             "A saved model needs no file: keras.saving.load_model(...), or file=None with `dim` "
             "before load_weights(...)."
         )
+    if not path.is_file():
+        raise ValueError(
+            f"`file` {name} is no regular file but a pipe or a device. Write it to a file first."
+        )
+    return path.open("rb")
+
+
+@contextmanager
+def open_vectors(
+    file: Any, *, dim: int | None = None, words: Any = None, raw: BinaryIO | None = None
+) -> Iterator[VectorFile]:
+    """Find out what `file` is, and open it.
+
+    Args:
+        file: A path (GloVe, word2vec or fastText text, word2vec binary, any of them in .gz or
+            .zip; .npy), a mapping word -> vector, gensim `KeyedVectors`, or a matrix.
+        dim: Numbers in a vector; None takes what the file has.
+        words: The word of each row, for a matrix or .npy.
+        raw: The file of that path, where it is open already.
+
+    Raises:
+        OSError: The file cannot be read.
+        TypeError: `file` is none of these.
+        ValueError: It is empty, damaged, ambiguous, in no known format, or of another dimension.
+    """
+    if dim is not None and (not isinstance(dim, int | np.integer) or dim < 1):
+        raise ValueError(f"`dim` must be a positive whole number or None. Received: {dim!r}.")
+    name = name_of(file)
+    with ExitStack() as stack:
+        source: VectorFile
+        if isinstance(file, str | os.PathLike):
+            raw = raw or stack.enter_context(open_file(file))
+            with unpacking(f"`file` {name}"):
+                source = _open_path(raw, Path(file), name, dim, words, stack)
+        elif hasattr(file, "key_to_index") and hasattr(file, "vectors"):
+            table = np.asarray(file.vectors)
+            source = _Table(name, file.key_to_index, lambda word: table[file.key_to_index[word]])
+        elif isinstance(file, Mapping):
+            source = _Table(name, file, file.__getitem__)
+        elif isinstance(file, np.ndarray):
+            source = _Matrix(name, file, words)
+        else:
+            wv = " Give its vectors: model.wv." if hasattr(file, "wv") else ""
+            raise TypeError(
+                "`file` must be a path, a mapping word -> vector, gensim KeyedVectors, or a "
+                f"matrix with `words`. Received: {type(file).__name__} {file!r:.80}.{wv}"
+            )
+        if dim is not None and source.dim != dim:
+            raise ValueError(
+                f"`file` {name} holds vectors of {source.dim} numbers; `dim` says {dim}. Pass "
+                f"dim={source.dim}, or the file of {dim} dimensions."
+            )
+        with unpacking(f"`file` {name}"):
+            yield source
 
 
 def _open_path(
     raw: BinaryIO, path: Path, name: str, dim: int | None, words: Any, stack: ExitStack
 ) -> VectorFile:
-    size = path.stat().st_size
+    size = os.fstat(raw.fileno()).st_size
     magic = raw.read(6)
     raw.seek(0)
     if magic == b"\x93NUMPY":
-        return _Matrix(name, np.load(path, mmap_mode="r", allow_pickle=False), words)
+        return _Matrix(name, _map_matrix(path, name), words)
     if magic[:4] == b"\xba\x16\x4f\x2f":
         raise ValueError(
             f"`file` {name} is a fastText model, not its vectors. Give the .vec file beside it."
@@ -187,11 +206,21 @@ def _open_path(
     if magic[:2] == b"\x1f\x8b":
         stream = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw)))
     elif magic[:4] == b"PK\x03\x04":
-        archive = stack.enter_context(zipfile.ZipFile(raw))
+        archive = stack.enter_context(open_zip(raw))
         member = _member(archive, name, dim)
         begin, size = member.header_offset, member.compress_size
         stream = io.BufferedReader(stack.enter_context(archive.open(member)), _BLOCK)  # type: ignore[type-var]
-    return _open_stream(stream, name, dim, lambda: min(1.0, (raw.tell() - begin) / max(size, 1)))
+    return _open_stream(stream, name, lambda: min(1.0, (raw.tell() - begin) / max(size, 1)))
+
+
+def _map_matrix(path: Path, name: str) -> np.ndarray:
+    try:
+        matrix: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a damaged header makes NumPy raise errors of many kinds
+        raise ValueError(
+            f"`file` {name} is no whole .npy file of numbers ({error}). Save the matrix again."
+        ) from error
+    return matrix
 
 
 def _member(archive: zipfile.ZipFile, name: str, dim: int | None) -> zipfile.ZipInfo:
@@ -214,35 +243,76 @@ def _member(archive: zipfile.ZipFile, name: str, dim: int | None) -> zipfile.Zip
     return fitting[0]
 
 
-def _open_stream(
-    stream: BinaryIO, name: str, dim: int | None, share: Callable[[], float]
-) -> VectorFile:
+def _open_stream(stream: BinaryIO, name: str, share: Callable[[], float]) -> VectorFile:
     """Tell text from binary, with or without a header, by the first rows."""
     head = stream.read(_BLOCK)
-    head += stream.readline(_LONGEST_LINE)
-    if not head.strip():
-        raise ValueError(f"`file` {name} is empty.")
+    if _is_tar(head):
+        raise ValueError(
+            f"`file` {name} is a tar archive. Unpack it, and give the file of vectors in it."
+        )
     head = head.removeprefix(codecs.BOM_UTF8)
-    lines = list(itertools.islice(io.BytesIO(head), _HEAD_LINES))
-    lines = lines[:1] + [line for line in lines[1:] if line.strip()]
-    header = re.fullmatch(rb"(\d+) (\d+)\s*", lines[0])
-    if header and int(header[2]):
-        promised, size = int(header[1]), int(header[2])
-        sizes = Counter(_trailing_numbers(line) for line in lines[1:])
-        body = head[len(lines[0]) :]
-        if sizes[size] or not body:
-            return _Text(stream, body, promised, size, lines[1:], name, share)
-        if set(sizes) != {1}:
-            return _Binary(stream, body, promised, size, name, share)
-    sizes = Counter(_trailing_numbers(line) for line in lines)
+    first, _, body = head.partition(b"\n")
+    header = re.fullmatch(rb"(\d{1,18}) (\d{1,18})\s*", first)
+    promised, dim = map(int, header.groups()) if header else (0, 0)
+    if dim and _is_binary(body):
+        return _Binary(stream, body, promised, dim, name, share)
+    head += _rest_of_line(stream, head, name)
+    lines = [line for line in itertools.islice(io.BytesIO(head), _HEAD_LINES) if line.strip()]
+    sizes = Counter(map(_trailing_numbers, lines[1:] if dim else lines))
+    if dim and sizes[dim]:
+        body = head.partition(b"\n")[2]
+        return _Text(stream, body, promised, dim, lines[1:], name, share)
+    if not sizes:
+        what = "holds a header and no rows" if dim else "is empty"
+        raise ValueError(f"`file` {name} {what}.")
     size = sizes.most_common(1)[0][0]
+    if dim and size > 1:
+        raise ValueError(
+            f"`file` {name} has a header that says {dim} numbers a row, and rows of {size}. Mend "
+            "its first line, or take it out."
+        )
     aligned = sum(b"  " in line.strip() for line in lines) > len(lines) // 2
     if size < 1 or (size == 1 and aligned):
         raise ValueError(
             f"`file` {name} is not in a known format: expected rows of a word and its numbers, "
-            f"parted by single spaces, found {lines[0][:60]!r}."
+            f"parted by single spaces, found {lines[-1][:60]!r}."
         )
+    # Rows of one number whose words are numbers too begin like a header.
     return _Text(stream, head, None, size, lines, name, share)
+
+
+def _is_tar(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _is_binary(body: bytes) -> bool:
+    """Whether what follows a header, perhaps cut inside a character, is no text.
+
+    Rows that end in numbers are text even where a damaged one is not.
+    """
+    sizes = Counter(map(_trailing_numbers, itertools.islice(io.BytesIO(body), _HEAD_LINES)))
+    if sizes and sizes.most_common(1)[0][0]:
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(body)
+    except UnicodeDecodeError:
+        return True
+    return _CONTROL.search(body) is not None
+
+
+def _rest_of_line(stream: BinaryIO, begun: bytes, name: str) -> bytes:
+    if not begun or begun.endswith(b"\n"):
+        return b""
+    rest = stream.readline(_LONGEST_ROW)
+    if len(rest) == _LONGEST_ROW and not rest.endswith(b"\n"):
+        raise ValueError(
+            f"`file` {name} has a line longer than {_LONGEST_ROW:,} bytes; is it a vector file?"
+        )
+    return rest
 
 
 def _is_number(text: bytes) -> bool:
@@ -250,7 +320,7 @@ def _is_number(text: bytes) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return b"_" not in text and text.strip() == text  # which `float` takes
 
 
 def _trailing_numbers(line: bytes) -> int:
@@ -275,7 +345,42 @@ def _excerpt(text: bytes) -> str:
     return repr(text[:40].decode(errors="backslashreplace"))
 
 
-class _Text:
+class _Rows:
+    """Rows of a stream, whose beginning was read to find out their format.
+
+    Args:
+        stream: The rest.
+        head: The beginning, from the first row on.
+        promised: Rows that the header counts; None without one.
+        dim: Numbers a row.
+        name: What messages call the file.
+        share: Gives the share read so far.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        head: bytes,
+        promised: int | None,
+        dim: int,
+        name: str,
+        share: Callable[[], float],
+    ) -> None:
+        self.dim = dim
+        self.share = share
+        self._stream = stream
+        self._head = head
+        self._promised = promised
+        self._name = name
+
+    def _cut(self, row: int, expected: str, found: str) -> ValueError:
+        return ValueError(
+            f"`file` {self._name} is cut short in row {row:,}: expected {expected}, found {found}. "
+            "Fetch it again."
+        )
+
+
+class _Text(_Rows):
     """Rows `word number number ...`; the word is compared before a number is parsed.
 
     The shape of every row is checked: by the sum of the spaces in a block of lines, and row by row
@@ -292,12 +397,7 @@ class _Text:
         name: str,
         share: Callable[[], float],
     ) -> None:
-        self.dim = dim
-        self.share = share
-        self._stream = stream
-        self._head = head
-        self._promised = promised
-        self._name = name
+        super().__init__(stream, head, promised, dim, name, share)
         ends = Counter(line.rstrip(b"\r\n").endswith(b" ") for line in lines)
         self._spaces = dim + (ends[True] > ends[False])
 
@@ -307,14 +407,7 @@ class _Text:
         while block:
             yield block
             block = self._stream.read(_BLOCK)
-            if block and not block.endswith(b"\n"):
-                rest = self._stream.readline(_LONGEST_LINE)
-                if len(rest) == _LONGEST_LINE:
-                    raise ValueError(
-                        f"`file` {self._name} has a line longer than {_LONGEST_LINE:,} bytes; is "
-                        "it a vector file?"
-                    )
-                block += rest
+            block += _rest_of_line(self._stream, block, self._name)
 
     def rows(
         self, wanted: Collection[bytes], faults: Faults, tick: Callable[[], None]
@@ -325,7 +418,9 @@ class _Text:
         batch = max(1, _BATCH_VALUES // self.dim)
         pending: list[tuple[int, bytes, bytes]] = []
         first = 1 + (self._promised is not None)
+        ended = True
         for block in self._blocks():
+            ended = block.endswith(b"\n")
             lines, picked = self._pick(block, heads)
             for index, line in picked:
                 number = first + faults.rows + index
@@ -338,8 +433,10 @@ class _Text:
             faults.rows += lines
             tick()
         yield from self._parsed(pending, faults)
-        if self._promised is not None:
-            _check_promise(self._promised, faults)
+        if self._promised is not None and faults.rows < self._promised:
+            if not ended:
+                raise self._cut(faults.rows, f"{self._promised:,} rows and a line's end", "neither")
+            faults.count(self._promised)
 
     def _pick(
         self, block: bytes, heads: Collection[bytes]
@@ -400,19 +497,10 @@ class _Text:
 
 
 def _finite(text: bytes) -> bool:
-    with np.errstate(over="ignore"):
-        return _is_number(text) and bool(np.isfinite(np.float32(float(text))))
+    return bool(parse_rows([text], 1)[1][0])
 
 
-def _check_promise(promised: int, faults: Faults) -> None:
-    missing = promised - faults.rows
-    if missing > 0:
-        found = faults.rows
-        faults.rows = promised
-        faults.add("header", f"{promised:,} rows", f"{found:,}", missing)
-
-
-class _Binary:
+class _Binary(_Rows):
     """word2vec's binary rows: the word, a space, little-endian float32, perhaps a newline."""
 
     def __init__(
@@ -424,44 +512,57 @@ class _Binary:
         name: str,
         share: Callable[[], float],
     ) -> None:
-        self.dim = dim
-        self.share = share
-        self._stream = stream
-        self._head = head
-        self._promised = promised
-        self._name = name
+        super().__init__(stream, head, promised, dim, name, share)
+        if 4 * dim > _LONGEST_ROW:
+            raise ValueError(
+                f"`file` {name} says that it has {dim:,} numbers a row, more than {_LONGEST_ROW:,} "
+                "bytes; is it a vector file?"
+            )
+        # Nothing is laid out for a width that no row of the file has.
+        self._head += stream.read(max(0, self._row_end(head, 0, 1) - len(head)))
+        if promised and len(self._head) < self._row_end(self._head, 0, 1):
+            raise self._cut(1, f"a word and {dim:,} numbers", f"{len(self._head):,} bytes")
+
+    def _row_end(self, buffer: bytes, start: int, number: int) -> int:
+        """Where the row at `start` ends; behind the buffer, where it does not hold it whole."""
+        end = buffer.find(b" ", start, start + _BLOCK)
+        if end < 0 and len(buffer) - start >= _BLOCK:
+            raise ValueError(
+                f"`file` {self._name}, row {number:,}: expected a word of word2vec's binary "
+                f"format, found {_BLOCK:,} bytes without a space."
+            )
+        return (end if end >= 0 else len(buffer)) + 1 + 4 * self.dim
 
     def rows(
         self, wanted: Collection[bytes], faults: Faults, tick: Callable[[], None]
     ) -> Iterator[Row]:
+        promised = self._promised or 0
         buffer, start = self._head, 0
-        width = 4 * self.dim
-        for number in range(1, self._promised + 1):
-            end = buffer.find(b" ", start)
-            while end < 0 or len(buffer) < end + 1 + width:
-                if end < 0 and len(buffer) - start > _BLOCK:
-                    raise ValueError(
-                        f"`file` {self._name}, row {number:,}: expected a word of word2vec's "
-                        f"binary format, found {_BLOCK:,} bytes without a space."
-                    )
+        for number in range(1, promised + 1):
+            while (end := self._row_end(buffer, start, number)) > len(buffer):
                 tick()
-                more = self._stream.read(_BLOCK)
+                more = self._stream.read(max(_BLOCK, end - len(buffer)))
                 if not more:
-                    _check_promise(self._promised, faults)
+                    if rest := len(buffer[start:].lstrip(b"\n")):
+                        wanted_bytes = f"a word and {self.dim:,} numbers"
+                        raise self._cut(number, wanted_bytes, f"{rest:,} bytes")
+                    faults.count(promised)
                     return
                 buffer, start = buffer[start:] + more, 0
-                end = buffer.find(b" ", start)
-            word = buffer[start:end].lstrip(b"\n")
-            start = end + 1 + width
+            begin = end - 4 * self.dim
+            word = buffer[start : begin - 1].lstrip(b"\n")
+            start = end
             faults.rows = number
             if word in wanted:
-                vector = np.frombuffer(buffer, "<f4", self.dim, end + 1)
+                vector = np.frombuffer(buffer, "<f4", self.dim, begin)
                 if np.isfinite(vector).all():
                     yield word, vector
                 else:
                     faults.add(f"row {number:,}", f"{self.dim} finite numbers", _excerpt(word))
             elif not word.isascii() and not _is_utf8(word):
                 faults.add(f"row {number:,}", "UTF-8", _excerpt(word))
+        if buffer[start:].lstrip(b"\n") or self._stream.read(2).lstrip(b"\n"):
+            faults.count(promised, more=True)
 
 
 class _Table:
@@ -527,8 +628,15 @@ class _Matrix:
 
 
 def _checked(key: bytes, value: Any, dim: int, where: str, faults: Faults) -> Iterator[Row]:
-    with np.errstate(over="ignore"):
-        vector = np.asarray(value, dtype=np.float32)
+    try:
+        vector = np.asarray(value)
+        if vector.dtype.kind in "SUMmc":  # NumPy would make numbers of them
+            raise TypeError
+        with np.errstate(over="ignore"):
+            vector = vector.astype(np.float32)
+    except (TypeError, ValueError):
+        faults.add(where, f"{dim} numbers", f"{value!r:.40}")
+        return
     if vector.shape != (dim,):
         faults.add(where, f"{dim} numbers", f"shape {vector.shape}")
     elif not np.isfinite(vector).all():

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_rnnkit.embedding.coverage import Coverage
 from keras_rnnkit.embedding.vectors import Vectors, load_vectors
-from keras_rnnkit.embedding.vocabulary import NamedVocabulary, Vocabulary, read_vocabulary
+from keras_rnnkit.embedding.vocabulary import SavedVocabulary, Vocabulary, read_vocabulary
 
 _OPTIONS: dict[str, Any] = dict(load_vectors.__kwdefaults__ or {})
 _OWNED = ("input_dim", "output_dim", "embeddings_initializer", "weights", "input_length")
@@ -70,19 +70,19 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     A saved model reloads without the file: `.keras` brings the rows, the vocabulary and the
     coverage; `.weights.h5` the rows. (Keras's old `.h5` of whole models does not bring enough.) The
-    config holds neither rows nor words. `clone_model` and `from_config` in the same process read
-    the file again; in another process `from_config` alone needs the words
-    (`{**config, "vocabulary": words}`), unless `vocabulary` was a path. A layer that came from a
-    saved config has NaN rows until its weights are loaded, so that leaving them
-    out shows at once.
+    config holds neither rows nor words. A layer that was made with a file, and copies of it in the
+    same process (`clone_model`, `from_config`), read that file when they are built. A layer that
+    came from a saved config, and its copies, read no file whatever the config says, and write
+    none: their rows are NaN until weights are loaded, so that leaving them out shows at once.
 
     Args:
         file: What :func:`load_vectors` reads. None reads nothing: give `dim`, and load weights.
         vocabulary: What :func:`load_vectors` takes; it decides the number of rows.
-        freeze_found: Whether only the rows without a vector are trained. Those rows are then a
+        freeze_found: Whether only the rows without a vector are ever trained. Those rows are then a
             variable of their own, so that no optimizer (weight decay, momentum) can move the rest.
-        trainable: Whether the rows are trained. None means False, or True with `freeze_found` or
-            `lora_rank`.
+            It is fixed when the layer is made; weights pass between layers with it and without.
+        trainable: Whether the rows are trained; with `freeze_found`, those without a vector. None
+            means False, or True with `freeze_found` or `lora_rank`.
         mask_zero: Whether index 0 is masked. None masks it where row 0 is padding.
         **options: Those of :func:`load_vectors`, and those of `keras.layers.Embedding`
             (`embeddings_regularizer`, `embeddings_constraint`, `lora_rank`, `dtype`, `name`, ...).
@@ -98,6 +98,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         The input's, and `dim`: `(batch, time, dim)`, of the layer's compute dtype.
 
     Raises:
+        AttributeError: `freeze_found` is set on a layer.
         TypeError: An option belongs to this layer's own work (`weights`, `input_dim`, ...).
         ValueError: `mask_zero` where row 0 is a word; `freeze_found` with LoRA; and, when the
             layer is built, whatever :func:`load_vectors` raises.
@@ -145,10 +146,7 @@ class GloVeEmbedding(keras.layers.Embedding):
                 "one."
             )
         names = {name: reading.pop(name) for name in ("num_words", "oov_token")}
-        self._listed_in = None
-        if isinstance(vocabulary, str | os.PathLike) and not any(names.values()):
-            self._listed_in = os.fspath(vocabulary)
-        if not isinstance(vocabulary, NamedVocabulary):
+        if not isinstance(vocabulary, SavedVocabulary):
             vocabulary = read_vocabulary(vocabulary, **names)
         if mask_zero and not vocabulary.padding:
             raise ValueError(
@@ -165,10 +163,23 @@ class GloVeEmbedding(keras.layers.Embedding):
             **options,
         )
         self.output_dim = reading["dim"]
-        self.freeze_found = bool(freeze_found)
+        self._freeze_found = bool(freeze_found)
         self.coverage: Coverage | None = None
         self._read = functools.partial(load_vectors, file, vocabulary, **reading)
         self._free_rows: int | None = None
+        self._free: Any = None
+
+    @property
+    def freeze_found(self) -> bool:
+        """Whether only the rows without a vector are ever trained."""
+        return self._freeze_found
+
+    @freeze_found.setter
+    def freeze_found(self, value: bool) -> None:
+        raise AttributeError(
+            f"`freeze_found` of layer '{self.name}' is fixed when the layer is made. To train "
+            f"other rows, make one with freeze_found={value} and load the weights of this one."
+        )
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -179,23 +190,18 @@ class GloVeEmbedding(keras.layers.Embedding):
         """Read the file and make the rows; `input_shape` does not matter."""
         if self.built:
             return
-        if self._read.args[0] is None:
-            self._build_rows(None)
-        else:
-            self._build_rows(self._read())
+        file, vocabulary = self._read.args
+        reads = file is not None and isinstance(vocabulary, Vocabulary)
+        if not reads and self.output_dim is None:
+            raise ValueError(
+                f"Layer '{self.name}' came from a config that tells no `dim`, for it was made "
+                "before the layer was built. Build the model before its config is saved."
+            )
+        self._build_rows(self._read() if reads else None)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """How many rows are trained apart, which a reload must know before it has weights."""
-        return {"input_shape": None, "free_rows": self._free_rows} if self.built else None
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        """Make the rows of a saved layer, to be filled by its weights; the file is not read."""
-        if isinstance(self._read.args[1], Vocabulary):
-            # The words are at hand, so this is a copy made in memory: no weights will follow.
-            self.build()
-        else:
-            self._free_rows = config.get("free_rows")
-            self._build_rows(None)
+        """That the layer is built; a reload does not need to know more."""
+        return {"input_shape": None} if self.built else None
 
     def _build_rows(self, vectors: Vectors | None) -> None:
         vocabulary = self._read.args[1]
@@ -249,14 +255,9 @@ class GloVeEmbedding(keras.layers.Embedding):
         self.built = True
 
     @property
-    def _apart(self) -> bool:
-        """Whether the rows without a vector are a variable of their own."""
-        return self.freeze_found and self.quantization_mode is None
-
-    @property
     def embeddings(self) -> Any:
         """All rows, `(rows, dim)`: what a tied output multiplies with."""
-        if not (self.built and self._apart):
+        if self._free is None:
             return super().embeddings
         return self._merge(*map(ops.convert_to_tensor, (self._slots, self._embeddings)))
 
@@ -274,7 +275,8 @@ class GloVeEmbedding(keras.layers.Embedding):
         Returns:
             The rows, `(*inputs.shape, dim)`.
         """
-        if not self._apart:
+        inputs = _dense(inputs)
+        if self._free is None:
             return self._blank_padding(inputs, super().call(inputs))
         if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
             inputs = ops.cast(inputs, "int32")
@@ -282,8 +284,13 @@ class GloVeEmbedding(keras.layers.Embedding):
         rows = self._merge(slots, ops.take(self._embeddings, inputs, axis=0))
         return ops.cast(rows, self.compute_dtype)
 
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Mask index 0, where it is padding."""
+        return super().compute_mask(_dense(inputs), mask)
+
     def quantized_call(self, inputs: Any, **arguments: Any) -> Any:
         """The same for a quantized layer."""
+        inputs = _dense(inputs)
         return self._blank_padding(inputs, super().quantized_call(inputs, **arguments))
 
     def _blank_padding(self, inputs: Any, rows: Any) -> Any:
@@ -321,16 +328,16 @@ class GloVeEmbedding(keras.layers.Embedding):
             raise NotImplementedError(
                 f"{type(self).__name__} does not say how it is quantized: override `quantize`."
             )
-        if self._apart:
+        if self._free is not None:
             self._embeddings.assign(self.embeddings)
             del self._free, self._slots
-            self.freeze_found = False
-            self._free_rows = None
+            self._free = self._free_rows = None
+            self._freeze_found = False
         super().quantize(mode, type_check=False, config=config)
 
     def save_own_variables(self, store: Any) -> None:
         """Save the rows; with `freeze_found`, also which of them are trained."""
-        if not (self.built and self._apart):
+        if self._free is None:
             super().save_own_variables(store)
             return
         store["0"] = ops.convert_to_numpy(self.embeddings)
@@ -344,7 +351,7 @@ class GloVeEmbedding(keras.layers.Embedding):
                 `freeze_found`, knows no file, and the rows were saved without.
         """
         alone = len(store.keys()) < 2
-        if not (self.built and self._apart):
+        if self._free is None:
             saved_apart = self.built and self.quantization_mode is None and not alone
             super().load_own_variables({"0": store["0"]} if saved_apart else store)
             return
@@ -374,7 +381,9 @@ class GloVeEmbedding(keras.layers.Embedding):
     def save_assets(self, folder: str) -> None:
         """Save the words and the coverage, which the config has no room for."""
         vocabulary = self._read.args[1]
-        if isinstance(vocabulary, Vocabulary):
+        if isinstance(vocabulary, SavedVocabulary):
+            vocabulary = vocabulary.vocabulary
+        if vocabulary is not None:
             Path(folder, _VOCABULARY_FILE).write_text(vocabulary.to_json(), encoding="utf-8")
         if self.coverage is not None:
             text = json.dumps(asdict(self.coverage))
@@ -382,47 +391,62 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     def load_assets(self, folder: str) -> None:
         """Load the words and the coverage."""
+        file, vocabulary = self._read.args
         path = Path(folder, _VOCABULARY_FILE)
-        if path.exists():
-            words = Vocabulary.from_json(path.read_text(encoding="utf-8"))
-            self._read = functools.partial(
-                load_vectors, self._read.args[0], words, **self._read.keywords
-            )
-        path = Path(folder, _COVERAGE_FILE)
-        if path.exists():
-            told = json.loads(path.read_text(encoding="utf-8"))
-            listed = ("missing", "missing_counts", "bad_examples")
-            told.update({name: told[name] and tuple(told[name]) for name in listed})
-            self.coverage = Coverage(**told)
+        try:
+            if path.exists():
+                words = Vocabulary.from_json(path.read_text(encoding="utf-8"))
+                if words.fingerprint != vocabulary.fingerprint:
+                    raise ValueError("its words are not those that the config tells of")
+                saved = SavedVocabulary(words.fingerprint, words.rows, words.padding, words)
+                self._read = functools.partial(load_vectors, file, saved, **self._read.keywords)
+            path = Path(folder, _COVERAGE_FILE)
+            if path.exists():
+                told = json.loads(path.read_text(encoding="utf-8"))
+                listed = ("missing", "missing_counts", "bad_examples")
+                for name in listed:
+                    told[name] = None if told[name] is None else tuple(told[name])
+                self.coverage = Coverage(**told)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Layer '{self.name}': {path.name} of the saved model is damaged ({error}). Take a "
+                "copy of the model that is whole, or load its weights alone."
+            ) from error
 
     def get_config(self) -> dict[str, Any]:
         """The arguments; what is long (words, counts, vectors in memory) by name alone."""
         file, vocabulary = self._read.args
         config = super().get_config()
         del config["output_dim"], config["embeddings_initializer"]
-        if isinstance(vocabulary, Vocabulary):
-            name = self._listed_in or vocabulary.fingerprint
-            config["vocabulary"] = _Held(name, vocabulary)
-        else:
-            config["vocabulary"] = vocabulary.name
+        config["vocabulary"] = _Held(vocabulary.fingerprint, vocabulary)
         config["padding"] = vocabulary.padding
+        config["free_rows"] = self._free_rows
         config["file"] = _held(file)
+        if isinstance(config["file"], str) and isinstance(vocabulary, Vocabulary):
+            config["file"] = _Held(config["file"], file)
         config["freeze_found"] = self.freeze_found
         for name, value in self._read.keywords.items():
-            config[name] = list(value) if isinstance(value, tuple) else _held(value)
+            config[name] = list(value) if name == "fallbacks" else _held(value)
         config["dim"] = self.output_dim
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "GloVeEmbedding":
-        """Make the layer that a config tells of; any entry may be replaced before."""
+        """Make the layer that a config tells of; any entry may be replaced before.
+
+        A file is read only where `get_config` of a layer that was made with it gave the config, in
+        this process: nothing that can be written into a saved config makes a layer read.
+        """
+        here = isinstance(config.get("file"), _Held)
         config = {name: _released(value) for name, value in config.items()}
         rows, padding = config.pop("input_dim", None), config.pop("padding", False)
-        if rows and isinstance(config["vocabulary"], str):
-            config["vocabulary"] = NamedVocabulary(config["vocabulary"], rows, padding)
-        if isinstance(config.get("counts"), str):
-            config["counts"] = None
-        return super().from_config(config)
+        free_rows = config.pop("free_rows", None)
+        vocabulary = config.get("vocabulary")
+        if not (here or isinstance(vocabulary, Vocabulary | SavedVocabulary)):
+            config["vocabulary"] = SavedVocabulary.from_entry(vocabulary, rows, padding)
+        layer = super().from_config(config)
+        layer._free_rows = free_rows  # noqa: SLF001  its own
+        return layer
 
 
 class _BlankPadding(keras.constraints.Constraint):
@@ -446,3 +470,10 @@ def _initializer(values: np.ndarray) -> Any:
         return ops.convert_to_tensor(np.broadcast_to(values, shape), dtype=dtype)
 
     return initialize
+
+
+def _dense(inputs: Any) -> Any:
+    """Indices as an array; those that a sparse one leaves out are 0."""
+    if isinstance(inputs, keras.KerasTensor):
+        return ops.add(inputs, 0) if inputs.sparse else inputs  # what a sum gives is dense
+    return ops.convert_to_tensor(inputs, sparse=False)

@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ import numpy as np
 
 from keras_rnnkit.embedding.cache import Cache, Found
 from keras_rnnkit.embedding.coverage import Coverage, CoverageWarning
-from keras_rnnkit.embedding.formats import Faults, VectorFile, name_of, open_vectors
+from keras_rnnkit.embedding.formats import (
+    Faults,
+    VectorFile,
+    name_of,
+    open_file,
+    open_vectors,
+)
 from keras_rnnkit.embedding.vocabulary import Vocabulary, read_vocabulary
 from keras_rnnkit.progress import Progress
 
@@ -153,6 +160,13 @@ def load_vectors(
         )
     rows = read_vocabulary(vocabulary, num_words=num_words, oov_token=oov_token)
     found = _find(file, rows, dim, words, fallbacks, strict=strict, cache=cache, progress=progress)
+    if found.told["header"]:
+        warnings.warn(
+            f"`file` {name_of(file)}, {found.told['header']}; those that it has are read. Mend the "
+            "number, or fetch the file again where it is cut short.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     hit = found.ranks != _MISSING
     if not hit.any():
         some = [word for row, word in enumerate(rows.words) if row not in rows.special][:5]
@@ -191,28 +205,27 @@ def _find(
     progress: bool,
 ) -> Found:
     """Read the file, or what was kept of an earlier reading."""
-    kept = None
-    if cache:
-        if not isinstance(file, str | os.PathLike) or words is not None:
-            raise ValueError(
-                f"`cache` needs a vector file. Received: {name_of(file)}; pass cache=False."
-            )
-        if Path(file).is_file():
+    faults = Faults(name_of(file), strict=strict)
+    with ExitStack() as stack:
+        raw = kept = None
+        if cache:
+            if not isinstance(file, str | os.PathLike) or words is not None:
+                raise ValueError(
+                    f"`cache` needs a vector file. Received: {name_of(file)}; pass cache=False."
+                )
+            raw = stack.enter_context(open_file(file))
             directory = None if cache is True else Path(cache)
             key = [vocabulary.fingerprint, dim, fallbacks]
-            kept = Cache(Path(file), directory, key)
+            kept = Cache(Path(file), raw, directory, vocabulary.rows, key)
             found = kept.read()
-            if found is not None and not (strict and found.told["bad_rows"]):
+            if found and not (strict and (found.told["bad_rows"] or found.told["header"])):
                 return found
-    faults = Faults(name_of(file), strict=strict)
-    with (
-        open_vectors(file, dim=dim, words=words) as source,
-        Progress(name_of(file), source.share, shown=progress) as line,
-    ):
+        source = stack.enter_context(open_vectors(file, dim=dim, words=words, raw=raw))
+        line = stack.enter_context(Progress(name_of(file), source.share, shown=progress))
         found = _match(source, vocabulary, fallbacks, faults, line)
-    faults.check()
-    if kept is not None:
-        kept.write(found)
+        faults.check()
+        if kept is not None:
+            kept.write(found)
     return found
 
 
@@ -253,6 +266,7 @@ def _match(
         "duplicates": duplicates,
         "bad_rows": faults.bad,
         "bad_examples": faults.examples,
+        "header": faults.header,
     }
     return Found(matrix, ranks, unknown, told)
 

@@ -56,39 +56,70 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
-        """The vocabulary that `to_json` wrote."""
-        words, special, padding = json.loads(text)
-        return cls(tuple(words), frozenset(special), padding)
+        """The vocabulary that `to_json` wrote.
+
+        Raises:
+            ValueError: It did not write this text.
+        """
+        try:
+            words, special, padding = json.loads(text)
+            vocabulary = cls(tuple(words), frozenset(special), padding)
+            written = text == vocabulary.to_json()
+        except (RecursionError, TypeError, ValueError) as error:
+            raise ValueError(f"no vocabulary: {error}") from error
+        if not written or not all(isinstance(word, str) for word in words):
+            raise ValueError("no vocabulary as it was written")
+        return vocabulary
 
 
 @dataclass(frozen=True)
-class NamedVocabulary:
-    """A vocabulary of which a saved config tells only the name and the size."""
+class SavedVocabulary:
+    """A vocabulary that a saved config tells of; a layer that has it reads no file for it.
 
-    name: str
+    Args:
+        fingerprint: That of its `Vocabulary`.
+        rows: Rows of the matrix.
+        padding: Whether row 0 is padding.
+        vocabulary: The words, where the saved model brings them.
+    """
+
+    fingerprint: str
     rows: int
     padding: bool
+    vocabulary: Vocabulary | None = None
 
-    def known(self) -> Vocabulary:
-        """Read the words where the name is a file's.
+    @classmethod
+    def from_entry(cls, entry: Any, rows: Any, padding: Any) -> "SavedVocabulary":
+        """What a config says of a vocabulary: its fingerprint, or the words themselves.
 
         Raises:
-            ValueError: The name is a fingerprint, or the file has another number of rows.
+            ValueError: It tells no number of rows beside a fingerprint.
         """
-        if self.name.startswith("sha256:"):
+        if not isinstance(entry, str | os.PathLike):
+            words = read_vocabulary(entry)
+            return cls(words.fingerprint, words.rows, words.padding, words)
+        if not isinstance(rows, int) or rows < 1:
             raise ValueError(
-                f"`vocabulary` is known by its fingerprint alone ({self.name[:19]}..., "
+                "the config of a GloVeEmbedding must tell the rows of its vocabulary, `input_dim`. "
+                f"Received: {rows!r}. Take one that `get_config` gave, or call "
+                "GloVeEmbedding(file, vocabulary)."
+            )
+        return cls(str(entry), rows, bool(padding))
+
+    def known(self) -> Vocabulary:
+        """The vocabulary with its words.
+
+        Raises:
+            ValueError: The config brought none.
+        """
+        if self.vocabulary is None:
+            raise ValueError(
+                f"`vocabulary` is known by its fingerprint alone ({self.fingerprint[:19]}..., "
                 f"{self.rows:,} rows): a config holds no words. Give them: "
                 "GloVeEmbedding.from_config({**config, 'vocabulary': words}), or load the model "
                 "from its .keras file, which brings them along."
             )
-        vocabulary = read_vocabulary(self.name)
-        if vocabulary.rows != self.rows:
-            raise ValueError(
-                f"`vocabulary` {self.name!r} has {vocabulary.rows:,} rows; the config was made "
-                f"for {self.rows:,}. Give the file of that time."
-            )
-        return vocabulary
+        return self.vocabulary
 
 
 def read_vocabulary(
@@ -110,12 +141,11 @@ def read_vocabulary(
     """
     if num_words is not None and (not isinstance(num_words, int | np.integer) or num_words < 1):
         raise ValueError(f"`num_words` must be a positive number of rows. Received: {num_words!r}.")
-    if isinstance(source, Vocabulary | NamedVocabulary):
-        vocabulary = source.known()
-        if num_words is None or num_words >= vocabulary.rows:
-            return vocabulary
-        kept = frozenset(row for row in vocabulary.special if row < num_words)
-        return Vocabulary(vocabulary.words[:num_words], kept, vocabulary.padding, vocabulary.counts)
+    if isinstance(source, Vocabulary):
+        if num_words is None or num_words >= source.rows:
+            return source
+        kept = frozenset(row for row in source.special if row < num_words)
+        return Vocabulary(source.words[:num_words], kept, source.padding, source.counts)
     counts = None
     special: set[int] = set()
     padding = False

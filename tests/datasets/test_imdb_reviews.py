@@ -7,17 +7,19 @@ import os
 import subprocess
 import sys
 import tarfile
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
 import keras_rnnkit as rk
 from keras_rnnkit import progress
-from keras_rnnkit.datasets.imdb_reviews import ADDRESS
+from keras_rnnkit.datasets.imdb_reviews import ADDRESS, LONGEST
+
+imdb_module = sys.modules[rk.imdb_reviews.__module__]
 
 ARCHIVE = Path(__file__).parents[2].parent / "shared" / "data" / "imdb_train20k_val5k.tar.gz"
 
@@ -104,21 +106,17 @@ def test_an_archive_is_read_without_unpacking_and_without_its_top_folder(folder,
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_the_download_goes_through_keras(folder, tmp_path, monkeypatch):
+def test_the_download_is_read(folder, tmp_path, monkeypatch):
     path = pack_tar(folder, tmp_path / "aclImdb_v1.tar.gz")
     asked = []
-    monkeypatch.setattr(keras.utils, "get_file", lambda origin: asked.append(origin) or str(path))
+
+    def download(*arguments, **options):
+        asked.append(arguments[:3])
+        return path
+
+    monkeypatch.setattr(imdb_module, "download", download)
     same(rk.imdb_reviews(), rk.imdb_reviews(folder))
-    assert asked == [ADDRESS]
-
-
-def test_a_failed_download_says_what_to_do(monkeypatch):
-    def fail(origin):
-        raise Exception(f"URL fetch failure on {origin}")  # noqa: TRY002  as Keras raises it
-
-    monkeypatch.setattr(keras.utils, "get_file", fail)
-    with pytest.raises(OSError, match=r"could not be downloaded.*imdb_reviews\('aclImdb_v1"):
-        rk.imdb_reviews()
+    assert asked == [(ADDRESS, 84_125_825, imdb_module.SHA256)]
 
 
 def test_texts_are_utf8_whatever_the_locale_says(folder):
@@ -248,7 +246,7 @@ def test_an_empty_folder_and_an_archive_of_something_else_are_told(folder, tmp_p
 )
 def test_what_is_no_archive_is_told(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=f"{name} is no archive, or a damaged one"):
+    with pytest.raises(ValueError, match=f"{name} is no whole archive"):
         rk.imdb_reviews(tmp_path / name)
 
 
@@ -256,7 +254,7 @@ def test_what_is_no_archive_is_told(tmp_path, name, data):
 def test_an_archive_cut_short_is_told_wherever_it_was_cut(folder, tmp_path, share):
     whole = pack_tar(folder, tmp_path / "a.tar.gz").read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ValueError, match=r"cut\.tar\.gz is no archive, or a damaged one"):
+    with pytest.raises(ValueError, match=r"cut\.tar\.gz is no whole archive"):
         rk.imdb_reviews(tmp_path / "cut.tar.gz")
 
 
@@ -268,8 +266,192 @@ def test_an_archive_cut_between_two_members_is_told(folder, tmp_path):
     squeeze = zlib.compressobj(wbits=31)
     cut = squeeze.compress(plain[:boundary]) + squeeze.flush(zlib.Z_SYNC_FLUSH)
     packed.write_bytes(cut)
-    with pytest.raises(ValueError, match=r"a\.tar\.gz is no archive, or a damaged one"):
+    with pytest.raises(ValueError, match=r"a\.tar\.gz is no whole archive"):
         rk.imdb_reviews(packed)
+
+
+def tar_of(path, members, extra=b"", **options):
+    """A .tar.gz of `(name, data or TarInfo, data)`; `extra` stands between them and the end."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", **options) as archive:
+        for name, data in members:
+            member = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo(name)
+            member.name = name
+            if isinstance(data, bytes):
+                member.size = len(data)
+            archive.addfile(member, io.BytesIO(data) if isinstance(data, bytes) else None)
+        end = archive.offset
+    whole = plain.getvalue()
+    path.write_bytes(gzip.compress(whole[:end] + extra + whole[end:]))
+    return path
+
+
+def reviews_of(root="aclImdb/", number=5):
+    return [
+        (f"{root}train/{label}/{i}_7.txt", f"{label} {i}".encode())
+        for label in ("pos", "neg")
+        for i in range(number)
+    ]
+
+
+def of_type(kind, **fields):
+    member = tarfile.TarInfo()
+    member.type = kind
+    for name, value in fields.items():
+        setattr(member, name, value)
+    return member
+
+
+@pytest.mark.parametrize("bad", range(3, 20))
+def test_a_damaged_header_is_not_the_end_of_a_tar(folder, tmp_path, bad):
+    plain = bytearray(gzip.decompress(pack_tar(folder, tmp_path / "a.tar.gz").read_bytes()))
+    with tarfile.open(tmp_path / "a.tar.gz") as archive:
+        offset = archive.getmembers()[bad].offset
+    for name, damaged in {
+        "flipped": plain[offset : offset + 1] + b"?" + plain[offset + 2 : offset + 512],
+        "wiped": bytes(512),
+    }.items():
+        path = tmp_path / f"{name}.tar.gz"
+        path.write_bytes(gzip.compress(plain[:offset] + damaged + plain[offset + 512 :]))
+        with pytest.raises(ValueError, match=f"{name}.tar.gz is no whole archive"):
+            rk.imdb_reviews(path)
+
+
+def test_a_tar_cut_before_it_was_packed_is_told(folder, tmp_path):
+    plain = gzip.decompress(pack_tar(folder, tmp_path / "a.tar.gz").read_bytes())
+    with tarfile.open(tmp_path / "a.tar.gz") as archive:
+        last = archive.getmembers()[-1]
+    for end in (last.offset, last.offset + 100, last.offset + 512, last.offset_data + 5):
+        path = tmp_path / "cut.tar.gz"
+        path.write_bytes(gzip.compress(plain[:end]))
+        with pytest.raises(ValueError, match=r"is no whole archive \(it has no end\)"):
+            rk.imdb_reviews(path)
+
+
+@pytest.mark.parametrize("pack", ["tar", "zip"])
+def test_of_members_of_one_name_the_last_counts_as_when_unpacked(tmp_path, pack):
+    members = [
+        ("aclImdb/train/pos/0_7.txt", b"caf\xe9 first"),
+        ("aclImdb/train/pos/1_7.txt", b""),
+        *reviews_of(),
+    ]
+    if pack == "tar":
+        path = tar_of(tmp_path / "twice.tar.gz", members)
+        with tarfile.open(path) as archive:
+            archive.extractall(tmp_path / "out", filter="data")
+    else:
+        path = tmp_path / "twice.zip"
+        with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Duplicate name")
+            for name, data in members:
+                archive.writestr(name, data)
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(tmp_path / "out")
+    reviews = rk.imdb_reviews(path)
+    same(reviews, rk.imdb_reviews(tmp_path / "out"))
+    assert len(reviews.train) + len(reviews.val) == 10
+    assert (reviews.damaged, reviews.empty, reviews.duplicates) == ((), (), {})
+
+
+def test_reviews_in_two_folders_of_an_archive_are_refused(tmp_path):
+    for root in ("aclImdb/train/pos/", "backup/", ""):
+        path = tar_of(tmp_path / "deep.tar.gz", [*reviews_of(), *reviews_of(root)])
+        with pytest.raises(ValueError, match=r"holds reviews in two folders, aclImdb and "):
+            rk.imdb_reviews(path)
+    path = tar_of(tmp_path / "other.tar.gz", reviews_of("data/reviews/"))
+    assert len(rk.imdb_reviews(path, val=0).train) == 10
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_links_and_pipes_in_an_archive_are_told(tmp_path, kind):
+    link = of_type(kind, linkname="aclImdb/train/pos/0_7.txt")
+    path = tar_of(tmp_path / "l.tar.gz", [*reviews_of(), ("aclImdb/train/pos/9_7.txt", link)])
+    with pytest.raises(ValueError, match=r"train/pos/9_7\.txt in .*l\.tar\.gz is no file but"):
+        rk.imdb_reviews(path)
+    elsewhere = tar_of(tmp_path / "m.tar.gz", [*reviews_of(), ("aclImdb/link", link)])
+    assert len(rk.imdb_reviews(elsewhere, val=0).train) == 10
+
+
+def test_links_in_a_zip_are_told(tmp_path):
+    path = tmp_path / "l.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in reviews_of():
+            archive.writestr(name, data)
+        link = zipfile.ZipInfo("aclImdb/train/pos/9_7.txt")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        archive.writestr(link, "../../secret")
+    with pytest.raises(ValueError, match=r"train/pos/9_7\.txt in .*l\.zip is no file but"):
+        rk.imdb_reviews(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_told_and_never_waited_for(folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe.tar.gz")
+    with pytest.raises(ValueError, match=r"pipe\.tar\.gz is a pipe or a device"):
+        rk.imdb_reviews(tmp_path / "pipe.tar.gz")
+    os.mkfifo(folder / "train" / "pos" / "99_7.txt")
+    with pytest.raises(ValueError, match=r"train/pos/99_7\.txt in .*aclImdb is no file but"):
+        rk.imdb_reviews(folder)
+
+
+def test_a_review_of_no_size_that_a_review_has_is_refused_before_it_is_read(folder, tmp_path):
+    # GNU's old format: a header that tells the size of a file without storing its zeros.
+    sparse = of_type(tarfile.GNUTYPE_SPARSE, name="aclImdb/train/pos/9_7.txt").tobuf()
+    sparse = bytearray(sparse)
+    sparse[483:495] = b"%011o\0" % 2_000_000_000
+    sparse[148:156] = b" " * 8
+    sparse[148:156] = b"%06o\0 " % sum(sparse)
+    plain = tar_of(tmp_path / "sparse.tar.gz", reviews_of(), bytes(sparse))
+    assert plain.stat().st_size < 2000
+    with pytest.raises(ValueError, match="is sparse, or of no size"):
+        rk.imdb_reviews(plain)
+    for headers in (
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "2000000000"},
+        {"GNU.sparse.name": "aclImdb/train/pos/9_7.txt"},
+    ):
+        member = of_type(tarfile.REGTYPE, pax_headers=headers)
+        path = tar_of(
+            tmp_path / "pax.tar.gz", [*reviews_of(), ("aclImdb/train/pos/9_7.txt", member)]
+        )
+        with pytest.raises(ValueError, match=r"9_7\.txt in .*pax\.tar\.gz is no file but"):
+            rk.imdb_reviews(path)
+    huge = of_type(tarfile.REGTYPE, name="aclImdb/train/pos/9_7.txt", size=2_000_000_000).tobuf()
+    path = tar_of(tmp_path / "huge.tar.gz", reviews_of(), huge)
+    with pytest.raises(ValueError, match=r"has 2,000,000,000 bytes; a review has no more than"):
+        rk.imdb_reviews(path)
+    for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+        long = of_type(kind, name="././@LongLink", size=2_000_000_000).tobuf()
+        path = tar_of(tmp_path / "long.tar.gz", reviews_of(), long)
+        with pytest.raises(ValueError, match=r"whole archive \(a name of 2,000,000,000 bytes"):
+            rk.imdb_reviews(path)
+    with (folder / "train" / "pos" / "9_7.txt").open("wb") as file:
+        file.truncate(LONGEST + 1)
+    with pytest.raises(ValueError, match=r"train/pos/9_7\.txt in .*has 16,777,217 bytes"):
+        rk.imdb_reviews(folder)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_of_any_length_in_a_tar(tmp_path, kind):
+    root = "/".join(["a folder of the name"] * 20) + "/naïve/"
+    path = tar_of(tmp_path / "long.tar.gz", reviews_of(root), format=kind)
+    with tarfile.open(path) as archive:
+        archive.extractall(tmp_path, filter="data")
+    same(rk.imdb_reviews(path), rk.imdb_reviews(tmp_path / root))
+
+
+@pytest.mark.parametrize("method", ["encrypted", "deflate64"])
+def test_a_zip_that_cannot_be_unpacked_here_is_told(folder, tmp_path, method):
+    whole = bytearray(pack_zip(folder, tmp_path / "a.zip").read_bytes())
+    for magic, flags, kind in ((b"PK\x03\x04", 6, 8), (b"PK\x01\x02", 8, 10)):
+        at = -1
+        while (at := whole.find(magic, at + 1)) >= 0:
+            if method == "encrypted":
+                whole[at + flags] |= 1
+            else:
+                whole[at + kind] = 9
+    (tmp_path / "b.zip").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"b\.zip is packed in a way that cannot be read here"):
+        rk.imdb_reviews(tmp_path / "b.zip")
 
 
 @pytest.mark.parametrize("val", [-0.1, 1, 1.5, "some", True, float("nan")])

@@ -1,9 +1,11 @@
 """jena_climate: the record from a CSV, a zip or a download, with its faults put right."""
 
+import sys
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -67,17 +69,23 @@ def test_reads_the_zip(archive):
 
 
 def test_downloads_from_the_public_address(archive, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(keras.utils, "get_file", lambda **kw: asked.update(kw) or str(archive))
+    asked = []
+
+    def download(*arguments):
+        asked.append(arguments[:2])
+        return archive
+
+    monkeypatch.setattr(sys.modules[rk.jena_climate.__module__], "download", download)
     check(rk.jena_climate())
-    assert asked == {"origin": ADDRESS}
+    assert asked == [(ADDRESS, 13_568_290)]
 
 
-def test_failed_download_says_how_to_pass_a_path(monkeypatch):
-    def refuse(**_):
-        raise Exception("URL fetch failure on ...: 404 -- Not Found")  # noqa: TRY002  as Keras does
+def test_failed_download_says_how_to_pass_a_path(tmp_path, monkeypatch):
+    def refuse(address, timeout):
+        raise urllib.error.URLError("404 -- Not Found")
 
-    monkeypatch.setattr(keras.utils, "get_file", refuse)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(OSError, match=r"404.*pass its path, jena_climate\('jena_climate_2009"):
         rk.jena_climate()
 

@@ -2,7 +2,10 @@
 
 import gzip
 import io
+import os
 import struct
+import tarfile
+import tracemalloc
 import zipfile
 from types import SimpleNamespace
 
@@ -296,7 +299,7 @@ def test_a_file_cut_short_raises(tmp_path, name):
     path = tmp_path / name
     data = FILES[name]
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="header: expected 6 rows"):
+    with pytest.raises(ValueError, match=r"is cut short in row [34]: expected"):
         load(path)
 
 
@@ -304,7 +307,7 @@ def test_a_file_cut_short_raises(tmp_path, name):
 def test_a_damaged_archive_raises(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(FILES[name][:-30])
-    with pytest.raises(ValueError, match="is damaged or cut short"):
+    with pytest.raises(ValueError, match="is no whole archive"):
         load(path)
 
 
@@ -335,7 +338,22 @@ def test_another_dimension_raises(tmp_path):
 
 def test_what_is_no_vector_file(tmp_path):
     path = tmp_path / "file"
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as packed:
+        member = tarfile.TarInfo("glove.txt")
+        member.size = len(TEXT.encode())
+        packed.addfile(member, io.BytesIO(TEXT.encode()))
     for data, message in [
+        (gzip.compress(archive.getvalue()), "is a tar archive. Unpack it"),
+        (archive.getvalue(), "is a tar archive. Unpack it"),
+        (f"6 4\n{TEXT}".encode(), "a header that says 4 numbers a row, and rows of 3"),
+        (b"6 4\n" + TEXT.replace("naïve", "na\x01ve").encode(), "says 4 numbers a row"),
+        (f"6 4\n{TEXT}".encode("utf-16-le"), "not in a known format"),
+        (f"6 4\n{TEXT}".encode("gb18030"), "says 4 numbers a row, and rows of 3"),
+        (b"6 3\n" + TEXT.replace(" ", "\t").encode(), "parted by single spaces"),
+        (b"6 3\n", "holds a header and no rows"),
+        (b"6 400000000\n\n", "holds a header and no rows"),
+        (b"9" * 5000 + b" 3\na 1 2 3\n", "1 of 2 rows are bad"),
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"the\t0.1\t0.2\n", "parted by single spaces"),
@@ -349,6 +367,158 @@ def test_what_is_no_vector_file(tmp_path):
         load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.txt does not exist. Give another path"):
         load(tmp_path / "nowhere.txt")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("dim", [2_000_000, 4_194_304, 4_194_305, 20_000_000, 10**18 - 1])
+def test_a_header_costs_no_memory_that_the_file_does_not_back(tmp_path, pack, dim):
+    path = tmp_path / "vectors.bin"
+    body = np.random.default_rng(0).bytes(350_000)
+    path.write_bytes(pack(f"1 {dim}\nthe ".encode() + body))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"\.bin (is cut short in row 1|says that it has)"):
+            load(path, [f"w{number}" for number in range(1000)])
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("place", ["first", "later"])
+def test_a_line_too_long_is_refused_whole(tmp_path, monkeypatch, pack, place):
+    monkeypatch.setattr(formats, "_LONGEST_ROW", 1000)
+    monkeypatch.setattr(formats, "_BLOCK", 64)
+    rows = [f"w{number} 1 2\n" for number in range(300)]
+    # Cut anywhere, its tail would be a row: `w 5 6 w 5 6 ...`.
+    rows.insert(0 if place == "first" else 200, "w 5 6 " * 1000 + "w 5 6\n")
+    path = tmp_path / "vectors.txt"
+    path.write_bytes(pack("".join(rows).encode()))
+    with pytest.raises(ValueError, match=r"vectors\.txt has a line longer than 1,000 bytes"):
+        load(path, ["w", "w7"])
+
+
+@pytest.mark.parametrize(
+    "number", ["1_0", "1_000.5", "\uff11\uff12", "\u0661", "1e400", "-1e39", "0x1", "1\t", "inf"]
+)
+def test_only_plain_decimals_are_numbers(tmp_path, number):
+    path = tmp_path / "vectors.txt"
+    path.write_text(
+        "".join(f"v{i} 1 2\n" for i in range(200)) + f"a {number} 2\nb 5 6\n", encoding="utf-8"
+    )
+    vectors = load(path, ["a", "b"])
+    assert vectors.matrix.tolist() == [[0, 0], [5, 6]]
+    assert vectors.coverage.bad_rows == 1
+    with pytest.raises(ValueError, match="expected 2"):
+        load({"b": [5, 6], "a": [number, 2]}, ["a", "b"], strict=True)
+
+
+@pytest.mark.parametrize("value", [["1", "2"], [b"1", b"2"], [1j, 2], [[1], [1, 2]], None, "ab"])
+def test_a_mapping_holds_numbers(value):
+    with pytest.raises(ValueError, match=r"`file` dict in memory, word 'a': expected 2"):
+        load({"b": [5, 6], "a": value}, ["a", "b"], strict=True)
+
+
+@pytest.mark.parametrize("name", ["vectors.vec", "vectors.bin"])
+def test_a_header_that_counts_other_rows_is_told(tmp_path, name):
+    data = FILES["word2vec.txt" if name == "vectors.vec" else "word2vec.bin"]
+    path = tmp_path / name
+    path.write_bytes(data.replace(b"6 3\n", b"60 3\n", 1))
+    with pytest.warns(RuntimeWarning, match="header: expected 60 rows, found 6; those that it has"):
+        vectors = load(path)
+    assert vectors.matrix.tobytes() == MATRIX.tobytes()
+    assert (vectors.coverage.file_rows, vectors.coverage.bad_rows) == (6, 0)
+    assert vectors.coverage.bad_examples == ("header: expected 60 rows, found 6",)
+    with pytest.warns(RuntimeWarning, match="header: expected 60 rows"):
+        load(path, cache=True)
+    with pytest.warns(RuntimeWarning, match="header: expected 60 rows"):
+        load(path, cache=True)
+    for cache in (False, True):
+        with pytest.raises(ValueError, match="header: expected 60 rows, found 6"):
+            load(path, strict=True, cache=cache)
+    if name == "vectors.bin":
+        path.write_bytes(data.replace(b"6 3\n", b"5 3\n", 1))
+        with pytest.warns(RuntimeWarning, match="header: expected 5 rows, found more"):
+            load(path)
+
+
+def repacked(method, damage):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", method) as archive:
+        archive.writestr("glove.txt", TEXT * 200)
+    whole = bytearray(data.getvalue())
+    damage(whole)
+    return bytes(whole)
+
+
+def encrypt(whole):
+    whole[6] |= 1
+    whole[whole.find(b"PK\x01\x02") + 8] |= 1
+
+
+def deflate64(whole):
+    whole[8] = whole[whole.find(b"PK\x01\x02") + 10] = 9
+
+
+def spoil(whole):
+    for at in range(60, 100):
+        whole[at] ^= 0x55
+
+
+@pytest.mark.parametrize(
+    ("method", "damage", "message"),
+    [
+        (zipfile.ZIP_DEFLATED, encrypt, "is packed in a way that cannot be read here .*password"),
+        (zipfile.ZIP_DEFLATED, deflate64, "is packed in a way that cannot be read here"),
+        (zipfile.ZIP_LZMA, spoil, "is no whole archive"),
+        (zipfile.ZIP_BZIP2, spoil, "is no whole archive"),
+        (zipfile.ZIP_DEFLATED, spoil, "is no whole archive"),
+    ],
+)
+def test_archives_that_cannot_be_read_are_named(tmp_path, method, damage, message):
+    path = tmp_path / "vectors.zip"
+    path.write_bytes(repacked(method, lambda whole: None))
+    assert load(path).matrix.tobytes() == MATRIX.tobytes()
+    path.write_bytes(repacked(method, damage))
+    with pytest.raises(ValueError, match=rf"`file` .*vectors\.zip {message}"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (6,",
+        b"(" * 9000,
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (6, 300000000000), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (6, -3), }",
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (6, 3), }",
+        b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (6,), }",
+        b"\xff" * 100,
+    ],
+)
+def test_a_damaged_npy_is_named(tmp_path, header):
+    path = tmp_path / "vectors.npy"
+    body = MATRIX.tobytes()
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body)
+    with pytest.raises(ValueError, match=r"`file` .*\.npy (is no whole \.npy|must be a matrix)"):
+        load(path, words=list(ROWS))
+    path.write_bytes(b"\x93NUMPY")
+    with pytest.raises(ValueError, match=r"`file` .*vectors\.npy is no whole \.npy"):
+        load(path, words=list(ROWS))
+
+
+def test_a_model_is_told_from_its_vectors():
+    model = SimpleNamespace(wv=SimpleNamespace(key_to_index={}, vectors=MATRIX))
+    with pytest.raises(TypeError, match=r"Received: SimpleNamespace .*Give its vectors: model\.wv"):
+        load(model)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_pipe_is_told_and_never_waited_for(tmp_path, cache):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"`file` .*pipe is no regular file"):
+        load(tmp_path / "pipe", cache=cache)
 
 
 def test_rows_of_one_number_are_no_header(tmp_path):

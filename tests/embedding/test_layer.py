@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import keras
@@ -260,7 +261,77 @@ def test_int8(file, tmp_path, freeze_found):
     )
     file.write_text("the 0.5 -1\ncat 0.25 2\n")
     with pytest.raises(ValueError, match="is quantized: its rows come from saved weights"):
-        keras.models.clone_model(loaded)
+        keras.models.clone_model(model)
+    clone = keras.models.clone_model(loaded)
+    clone.set_weights(loaded.get_weights())
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(clone.layers[0](IDS)), ops.convert_to_numpy(layer(IDS))
+    )
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_a_quantized_policy_set_by_hand_takes_the_trained_rows_along(file, mode):
+    layer = embedding(file, freeze_found=True, oov=lambda words, rng: [[1, -2]] * len(words))
+    expected = ops.convert_to_numpy(layer(IDS))
+    assert np.abs(expected[IDS == 3]).min() == 1
+    layer.dtype_policy = f"{mode}_from_float32"
+    tolerance = {"int8": 0.01, "int4": 0.2}[mode]
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(IDS)), expected, atol=tolerance)
+    assert not layer.freeze_found
+
+
+@pytest.mark.backends
+def test_what_freeze_found_says_is_said_once(file, tmp_path):
+    layer = embedding(file, freeze_found=True, oov="uniform", name="words")
+    model = classifier(layer)
+    with pytest.raises(AttributeError, match=r"`freeze_found` of layer 'words' is fixed when"):
+        layer.freeze_found = False
+    assert layer.freeze_found
+    fit(model, "sgd")
+    layer.trainable = False
+    layer.trainable = True
+    before = rows_of(layer)
+    fit(model, "sgd")
+    moved = (rows_of(layer) != before).any(axis=1)
+    assert moved[FREE].any()
+    assert not moved[FOUND].any()
+    # What the error says to do.
+    model.save_weights(tmp_path / "apart.weights.h5")
+    other = classifier(embedding(file, trainable=True))
+    other.load_weights(tmp_path / "apart.weights.h5")
+    np.testing.assert_array_equal(rows_of(other.layers[0]), rows_of(layer))
+    before = rows_of(other.layers[0])
+    fit(other, "sgd")
+    assert (rows_of(other.layers[0]) != before).any(axis=1).tolist() == [False, *[True] * 4]
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"trainable": True}, {"freeze_found": True}, {"lora_rank": 1}, {"mask_zero": False}],
+    ids=str,
+)
+def test_sparse_indices(file, options):
+    if keras.backend.backend() == "torch":
+        pytest.skip("Keras knows no sparse tensors on PyTorch")
+    if keras.backend.backend() == "jax":
+        from jax.experimental.sparse import BCOO
+
+        sparse = BCOO.fromdense(IDS)
+    else:
+        import tensorflow as tf
+
+        sparse = tf.sparse.from_dense(IDS)
+    layer = embedding(file, **options)
+    expected = ops.convert_to_numpy(layer(IDS))
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(sparse)), expected)
+    inputs = layers.Input((5,), dtype="int32", sparse=True)
+    model = keras.Model(inputs, layers.LSTM(3, name="lstm")(layer(inputs)))
+    dense = model.get_layer("lstm")(layer(IDS))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(model(sparse)), ops.convert_to_numpy(dense), atol=1e-6
+    )
 
 
 def test_int4_and_subclasses(file):
@@ -358,34 +429,130 @@ def test_copies_in_this_process_read_again(file):
             assert other.coverage == layer.coverage
 
 
-def test_config_alone_reads_again_or_says_what_it_needs(file, tmp_path):
-    listed = tmp_path / "words.txt"
-    listed.write_text("\n".join(VOCABULARY))
-    named = embedding(file, listed)
-    named.build()
-    again = rk.GloVeEmbedding.from_config(json.loads(json.dumps(named.get_config())))
-    again.build()
-    np.testing.assert_array_equal(rows_of(again), ROWS)
+def plain(config):
+    """What of a config a file can hold."""
+    return json.loads(json.dumps(config))
+
+
+def test_a_config_of_this_process_reads_again_with_whatever_is_replaced(file, tmp_path):
     layer = embedding(file)
     layer.build()
-    config = json.loads(json.dumps(layer.get_config()))
-    again = rk.GloVeEmbedding.from_config({**config, "vocabulary": VOCABULARY})
-    again.build()
-    np.testing.assert_array_equal(rows_of(again), ROWS)
-    with pytest.raises(ValueError, match=r"fingerprint alone(.|\n)*'vocabulary': words"):
-        rk.GloVeEmbedding.from_config(config).build()
-
     live = layer.get_config()
+    other = tmp_path / "other.txt"
+    other.write_text("the 3 4\ncat 5 6\n")
+    for path in (other, str(other)):
+        moved = rk.GloVeEmbedding.from_config({**live, "file": path})
+        moved.build()
+        assert rows_of(moved)[2].tolist() == [3, 4]
+    shorter = rk.GloVeEmbedding.from_config({**live, "vocabulary": ["", "cat", "the"]})
+    shorter.build()
+    assert rows_of(shorter).tolist() == [[0, 0], [0.25, 2], [0.5, -1]]
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"glove\.txt does not exist\. Give another path"):
         rk.GloVeEmbedding.from_config(live).build()
     with pytest.raises(FileNotFoundError, match=r"glove\.txt does not exist"):
         keras.models.clone_model(keras.Sequential([layers.Input((5,)), layer]))
-    other = tmp_path / "other.txt"
-    other.write_text("the 3 4\ncat 5 6\n")
-    moved = rk.GloVeEmbedding.from_config({**live, "file": other})
-    moved.build()
-    assert rows_of(moved)[2].tolist() == [3, 4]
+
+
+def test_a_config_of_another_process_reads_nothing(file, tmp_path):
+    listed = tmp_path / "words.txt"
+    listed.write_text("\n".join(VOCABULARY))
+    layer = embedding(file, listed, cache=tmp_path / "cache")
+    layer.build()
+    config = plain(layer.get_config())
+    expected = rows_of(layer)
+    for path in (file, listed, *(tmp_path / "cache").iterdir()):
+        path.unlink()
+    (tmp_path / "cache").rmdir()
+    nameless = rk.GloVeEmbedding.from_config(config)
+    with pytest.raises(ValueError, match=r"fingerprint alone(.|\n)*'vocabulary': words"):
+        print(nameless.vocabulary)
+    named = rk.GloVeEmbedding.from_config({**config, "vocabulary": VOCABULARY})
+    assert named.vocabulary == tuple(VOCABULARY)
+    for again in (nameless, named):
+        again.build()
+        assert np.isnan(rows_of(again)).all()
+        again.set_weights([expected])
+        np.testing.assert_array_equal(rows_of(again), expected)
+        assert plain(again.get_config()) == config
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="must tell the rows of its vocabulary, `input_dim`"):
+        rk.GloVeEmbedding.from_config({**config, "input_dim": None})
+    unbuilt = rk.GloVeEmbedding.from_config({**config, "dim": None})
+    with pytest.raises(ValueError, match="came from a config that tells no `dim`"):
+        unbuilt.build()
+
+
+def spell(words, rng):
+    return np.full((len(words), 2), 7)
+
+
+EVERY_OPTION = {
+    "plain": {},
+    "trained": {"trainable": True, "embeddings_regularizer": "l2", "mask_zero": False},
+    "apart": {"freeze_found": True, "oov": "uniform", "seed": 3},
+    "lora": {"lora_rank": 1},
+    "lists": {"fallbacks": ["lower"], "counts": [1, 1, 5, 6, 7], "warn_below": None},
+    "objects": {"fallbacks": ("digits",), "counts": {"the": 3}, "oov": spell, "normalize": True},
+    "half": {"dtype": "mixed_bfloat16", "name": "words", "dim": 2, "strict": True},
+}
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("kind", EVERY_OPTION)
+def test_a_config_stays_what_it_is_however_often_it_is_saved(file, tmp_path, kind):
+    options = EVERY_OPTION[kind]
+    listed = tmp_path / "words.txt"
+    listed.write_text("\n".join(VOCABULARY))
+    model = classifier(embedding(file, listed, cache=tmp_path, **options))
+    fit(model, epochs=1)
+    expected, config = rows_of(model.layers[0]), plain(model.layers[0].get_config())
+    copies = [model]
+    for number in range(3):
+        copies[-1].save(tmp_path / f"{number}.keras")
+        for path in (file, listed, *tmp_path.glob("*.cache")):
+            path.unlink(missing_ok=True)
+        copies.append(keras.saving.load_model(tmp_path / f"{number}.keras"))
+    for copied in copies[1:]:
+        layer = copied.layers[0]
+        np.testing.assert_array_equal(rows_of(layer), expected)
+        assert plain(layer.get_config()) == config
+        assert layer.vocabulary == tuple(VOCABULARY)
+        assert layer.coverage == model.layers[0].coverage
+        clone = keras.models.clone_model(copied)
+        assert plain(clone.layers[0].get_config()) == config
+        assert clone.layers[0].vocabulary == tuple(VOCABULARY)
+        clone.set_weights(copied.get_weights())
+        np.testing.assert_array_equal(rows_of(clone.layers[0]), expected)
+        clone.save(tmp_path / "clone.keras")
+        again = keras.saving.load_model(tmp_path / "clone.keras")
+        np.testing.assert_array_equal(rows_of(again.layers[0]), expected)
+        assert plain(again.layers[0].get_config()) == config
+    assert config["fallbacks"] == list(options.get("fallbacks", ["lower", "digits"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("vocabulary.json", "["),
+        ("vocabulary.json", "[" * 100_000),
+        ("vocabulary.json", "[[1, 2, 3, 4, 5], [], true]"),
+        ("vocabulary.json", '[["", "[UNK]", "cat", "dgo", "the"], [0, 1], true]'),
+        ("vocabulary.json", '{"words": 3}'),
+        ("coverage.json", "[]"),
+        ("coverage.json", '{"missing": null}'),
+        ("coverage.json", "[" * 100_000),
+    ],
+)
+def test_a_damaged_part_of_a_saved_model_is_named(file, tmp_path, name, text):
+    path, other = tmp_path / "model.keras", tmp_path / "other.keras"
+    classifier(embedding(file, name="words")).save(path)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(other, "w") as changed:
+        for member in archive.namelist():
+            data = text if member.endswith(name) else archive.read(member)
+            changed.writestr(member, data)
+    with pytest.raises(ValueError, match=rf"Layer 'words': {name} of the saved model is damaged"):
+        keras.saving.load_model(other)
 
 
 def test_rows_are_nan_until_weights_are_loaded(file, tmp_path):

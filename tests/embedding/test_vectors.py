@@ -1,8 +1,10 @@
 """Unknown words, fallbacks, coverage and the cache."""
 
+import json
 import os
 import re
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -276,3 +278,106 @@ def test_cache_that_cannot_be_written_warns(text, tmp_path):
     assert same(vectors, load(text))
     with pytest.raises(ValueError, match="`cache` needs a vector file"):
         load(FILE, cache=True)
+
+
+def test_a_file_replaced_while_it_is_read_keeps_its_own_cache(text, tmp_path, monkeypatch):
+    """Whatever lies at the path by then, the vectors found belong to the file that was opened."""
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text().replace("the 1 2", "the 7 2"))
+    before = text.stat()
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    opened = vectors_module.open_vectors
+
+    def replace_first(*arguments, **options):
+        other.replace(text)
+        monkeypatch.setattr(vectors_module, "open_vectors", opened)
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(vectors_module, "open_vectors", replace_first)
+    assert load(text, cache=True).matrix[2].tolist() == [1, 2]
+    for _ in range(2):
+        assert load(text, cache=True).matrix[2].tolist() == [7, 2]
+
+
+def test_a_file_rewritten_in_place_with_its_old_time_is_read_again(text):
+    for value in (3, 4, 5):
+        before = text.stat()
+        with text.open("r+b") as stream:
+            stream.write(b"the %d" % value)
+        os.utime(text, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert load(text, cache=True).matrix[2].tolist() == [value, 2]
+
+
+def test_what_changed_while_it_was_read_is_not_kept(text, monkeypatch):
+    opened = vectors_module.open_vectors
+
+    def append_first(*arguments, **options):
+        with text.open("a") as stream:
+            stream.write("new 1 2\n")
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(vectors_module, "open_vectors", append_first)
+    load(text, cache=True)
+    assert caches(text) == []
+
+
+def nested(whole):
+    return b"[" * 60_000 + whole
+
+
+def forged(change):
+    """A cache whose checksum is right and whose head is not what it was."""
+
+    def forge(whole):
+        head, _, body = whole.partition(b"\n")
+        head = json.loads(head)
+        change(head)
+        head["crc32"] = zlib.crc32(body, zlib.crc32(json.dumps(head["told"]).encode()))
+        return json.dumps(head).encode() + b"\n" + body
+
+    return forge
+
+
+BAD_CACHES = {
+    "nested": nested,
+    "a list": lambda whole: b"[]\n",
+    "no line": lambda whole: b"x" * 1_000_000,
+    "too many rows": forged(lambda head: head.update(shape=[10**12, 2])),
+    "fewer than no rows": forged(lambda head: head.update(shape=[-1, 2])),
+    "half rows": forged(lambda head: head.update(shape=[2.5, 4])),
+    "other rows": forged(lambda head: head.update(shape=[2, 6])),
+    "nothing told": forged(lambda head: head.update(told={})),
+    "told otherwise": forged(lambda head: head["told"].update(rows="5")),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CACHES)
+def test_a_bad_cache_is_read_past(text, kind):
+    expected = load(text, cache=True)
+    (path,) = caches(text)
+    whole = path.read_bytes()
+    path.write_bytes(BAD_CACHES[kind](whole))
+    assert same(expected, load(text, cache=True))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_in_place_of_a_cache_is_replaced(text):
+    expected = load(text, cache=True)
+    (path,) = caches(text)
+    path.unlink()
+    os.mkfifo(path)
+    assert same(expected, load(text, cache=True))
+    assert path.is_file()
+
+
+def test_a_link_in_place_of_a_cache_is_not_written_through(text, tmp_path):
+    load(text, cache=True)
+    (path,) = caches(text)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path.unlink()
+    path.symlink_to(victim)
+    load(text, cache=True)
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
