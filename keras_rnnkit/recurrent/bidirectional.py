@@ -13,7 +13,7 @@ from keras_rnnkit.recurrent.rnn import (
     release_dropout,
     require_time_axis,
 )
-from keras_rnnkit.recurrent.states import zero_rows
+from keras_rnnkit.recurrent.states import put_back
 
 
 @register
@@ -54,8 +54,8 @@ class Bidirectional(keras.layers.Bidirectional):
     ((2, 8), (2, 5, 4))
     """
 
-    def __init__(self, layer: Any, **kwargs: Any) -> None:
-        super().__init__(layer, **kwargs)
+    def __init__(self, layer: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(layer, *args, **kwargs)
         self.supports_masking = True  # which Keras's own no longer does after 3.15
         self.return_state_sequences = getattr(self.forward_layer, "return_state_sequences", False)
         backward = getattr(self.backward_layer, "return_state_sequences", False)
@@ -124,7 +124,7 @@ class Bidirectional(keras.layers.Bidirectional):
         """One kernel for both directions, each layer's results as its own call returns them."""
         forward = self.forward_layer
         settled = [
-            layer.begin(sequences, states, mask, training)
+            layer.begin(sequences, states, mask, training).without_padding()
             for layer, states in zip(self.directions(), given, strict=True)
         ]
         packed = forward.packed(settled[0])
@@ -204,8 +204,7 @@ class Bidirectional(keras.layers.Bidirectional):
     def reset_state(self, rows: Any = None) -> None:
         """Put the carried states of both directions back to the start, or those of some rows."""
         for layer in self.directions():
-            for variable in tree.flatten(layer.states or []):
-                zero_rows(variable, rows)
+            put_back(layer, rows)
 
 
 def _halves(name: str, states: list[Any]) -> list[list[Any]]:

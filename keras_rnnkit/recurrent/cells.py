@@ -17,8 +17,8 @@ class NamedStates:
     units: int
     name: str
 
-    def __init__(self, units: int, *, return_state: bool = False, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)  # type: ignore[call-arg]
+    def __init__(self, units: int, *args: Any, return_state: bool = False, **kwargs: Any) -> None:
+        super().__init__(units, *args, **kwargs)  # type: ignore[call-arg]
         self.return_state = return_state
         if return_state:
             self.output_size = units * (1 + len(self.state_names))

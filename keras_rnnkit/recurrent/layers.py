@@ -34,6 +34,7 @@ class KnownCell(StateSequences):
 
     def run(self, settled: Pass) -> Result:
         """Make a pass on the path that `paths.decide` names."""
+        settled = settled.without_padding()
         path = paths.decide(self, settled.training, settled.sequences)
         if self.use_cudnn is True and not path.fused:
             raise ValueError(

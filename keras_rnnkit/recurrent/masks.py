@@ -18,7 +18,7 @@ class Packed(NamedTuple):
     """A right-padded sequence and what is needed to undo the packing.
 
     Attributes:
-        sequence: (batch, time, features), each row's valid steps first, zeros after them.
+        sequence: (batch, time, features), each row's valid steps first.
         lengths: (batch,) int32, at least 1 as kernels require; see `counts` for the truth.
         counts: (batch, time) int32, how many valid steps lie at or before each step.
     """
@@ -47,20 +47,19 @@ def gather(sequence: Any, steps: Any) -> Any:
 
 
 def pack(sequence: Any, mask: Any) -> Packed:
-    """Move each row's valid steps to the left, in their order.
-
-    The padding is set to zero, so that nothing it held can reach a result or a gradient.
-    """
+    """Move each row's valid steps to the left, in their order, the masked ones behind them."""
     length = ops.shape(sequence)[1]
     steps = ops.arange(length, dtype="int32")
     # Distinct keys make the sort stable on every backend: valid steps first, by time.
     order = ops.argsort(ops.where(mask, steps, steps + length), axis=1)
     counts = count_steps(mask)
-    total = counts[:, -1:]
-    kept = ops.expand_dims(steps < total, -1)
     packed = gather(sequence, ops.cast(order, "int32"))
-    packed = ops.where(kept, packed, ops.zeros_like(packed))
-    return Packed(packed, ops.maximum(total[:, 0], 1), counts)
+    return Packed(packed, ops.maximum(counts[:, -1], 1), counts)
+
+
+def zeroed(sequence: Any, mask: Any) -> Any:
+    """Return the sequence, (batch, time, ...), with zeros at masked steps."""
+    return _where(mask, sequence, ops.zeros_like(sequence))
 
 
 def reversed_rows(sequence: Any, lengths: Any) -> Any:

@@ -2,14 +2,14 @@
 
 import inspect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import masks
-from keras_rnnkit.recurrent.states import as_array, zero_rows
+from keras_rnnkit.recurrent.states import put_back, value_of
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
@@ -29,6 +29,13 @@ class Pass:
     states: list[Any]
     mask: Any
     training: bool
+
+    def without_padding(self) -> "Pass":
+        """The same pass with zeros at masked steps: a NaN there would reach the weights."""
+        if self.mask is None:
+            return self
+        sequences = tree.map_structure(lambda x: masks.zeroed(x, self.mask), self.sequences)
+        return replace(self, sequences=sequences)
 
 
 @dataclass
@@ -219,13 +226,12 @@ class StateSequences(keras.layers.RNN):
             variable.assign(value)
 
     def reset_state(self, rows: Any = None) -> None:
-        """Put the carried states back to the start.
+        """Put the carried states back to what the cell begins with.
 
         Args:
             rows: Indices or booleans of the samples to put back; all when None.
         """
-        for variable in tree.flatten(self.states or []):
-            zero_rows(variable, rows)
+        put_back(self, rows)
 
     @property
     def variables(self) -> list[Any]:
@@ -240,7 +246,7 @@ class StateSequences(keras.layers.RNN):
         super().save_own_variables(store)
         if self.save_states:
             for index, variable in enumerate(tree.flatten(self.states or [])):
-                store[f"state_{index}"] = as_array(variable)
+                store[f"state_{index}"] = value_of(variable)
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         """Load the carried states if they were saved and are asked for by `save_states`."""
@@ -326,7 +332,7 @@ class RNN(StateSequences):
     (2, 5, 4)
     """
 
-    def __init__(self, cell: Any, **kwargs: Any) -> None:
+    def __init__(self, cell: Any, *args: Any, **kwargs: Any) -> None:
         for one in cell if isinstance(cell, (list, tuple)) else [cell]:
             if not hasattr(one, "call") or getattr(one, "state_size", None) is None:
                 raise ValueError(
@@ -335,7 +341,7 @@ class RNN(StateSequences):
                     f"{one!r} without {'`state_size`' if hasattr(one, 'call') else '`call`'}. "
                     "Set `self.state_size` in the cell's __init__."
                 )
-        super().__init__(cell, **kwargs)
+        super().__init__(cell, *args, **kwargs)
 
     def run(self, settled: Pass) -> Result:
         """Make a pass in Keras's time loop.
@@ -343,6 +349,7 @@ class RNN(StateSequences):
         Under a mask the record stands first among the states: Keras's loop on JAX shows
         `states[0]` at a masked step, whatever the output's width.
         """
+        settled = settled.without_padding()
         cell_arguments = inspect.signature(self.cell.call).parameters
         kwargs = {"training": settled.training} if "training" in cell_arguments else {}
         recorder = Recorder(self.cell, kwargs, self.return_state_sequences)

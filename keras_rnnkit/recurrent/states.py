@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.paths import recurrent_layers
 
 
@@ -17,7 +18,7 @@ def get_states(model: Any) -> dict[str, list[np.ndarray]]:
 
     Returns:
         For each stateful layer, by name, one (batch, units) array a state, in the order of
-        `return_state`; a stack of cells gives them flat.
+        `return_state`; a stack of cells gives them flat. In code that is being compiled, tensors.
 
     Raises:
         ValueError: If no layer is stateful, one is not built, or two have the same name.
@@ -31,7 +32,7 @@ def get_states(model: Any) -> dict[str, list[np.ndarray]]:
     [(2, 4), (2, 4)]
     """
     return {
-        name: [as_array(variable) for variable in variables]
+        name: [value_of(variable) for variable in variables]
         for name, variables in _carried(model).items()
     }
 
@@ -88,14 +89,18 @@ def set_states(model: Any, states: dict[str, Any]) -> None:
 
 
 def reset_states(model: Any, rows: Any = None) -> None:
-    """Put the states that a model's stateful layers carry back to the start.
+    """Put the states that a model's stateful layers carry back to what their cells begin with.
+
+    In a `call` or a `train_step` that is compiled too.
 
     Args:
         model: A model, or a layer.
-        rows: Indices or booleans of the samples whose sequence has ended; all when None.
+        rows: Indices or booleans of the samples whose sequence has ended, tensors too; all when
+            None.
 
     Raises:
-        ValueError: If no layer is stateful, one is not built, or two have the same name.
+        ValueError: If rows do not fit the batch, if no layer is stateful, one is not built, or two
+            have the same name.
 
     >>> import keras
     >>> import numpy as np
@@ -108,45 +113,68 @@ def reset_states(model: Any, rows: Any = None) -> None:
     >>> rk.get_states(model)["gru"][0].sum(axis=1)
     array([0., 4.], dtype=float32)
     """
-    carried = [variable for variables in _carried(model).values() for variable in variables]
-    for variable in carried:
-        _chosen(variable, rows)  # all or none
-    for variable in carried:
-        zero_rows(variable, rows)
+    layers = [layer for layer in recurrent_layers(model) if layer.stateful]
+    for variables in _carried(model).values():
+        if rows is not None:
+            _chosen(rows, variables[0].shape[0])  # all or none
+    for layer in layers:
+        put_back(layer, rows)
 
 
-def as_array(variable: keras.Variable) -> np.ndarray:
-    """Return a variable's value as an array of its own.
+def value_of(variable: keras.Variable) -> Any:
+    """Return a variable's value: an array of its own, or a tensor where code is being compiled.
 
     By way of a tensor: what Keras does with its own variables NumPy 2 deprecates.
     """
-    return np.array(ops.convert_to_numpy(ops.copy(variable)))
+    value = ops.copy(variable)
+    is_known = kernels.current().is_known(value)
+    return np.array(ops.convert_to_numpy(value)) if is_known else value
 
 
-def zero_rows(variable: keras.Variable, rows: Any = None) -> None:
-    """Set rows of a carried state to zero; all when None."""
-    value = as_array(variable)
-    value[_chosen(variable, rows)] = 0
-    variable.assign(value)
+def put_back(layer: Any, rows: Any = None) -> None:
+    """Give a layer's carried states what its cell begins with, in some rows or in all.
+
+    Args:
+        layer: A recurrent layer, Keras's own or one of these.
+        rows: Indices or booleans of the samples; all when None.
+    """
+    carried = tree.flatten(layer.states or [])
+    if not carried:
+        return
+    chosen = None if rows is None else _chosen(rows, carried[0].shape[0])
+    starts = tree.flatten(layer.get_initial_state(carried[0].shape[0]))
+    for variable, start in zip(carried, starts, strict=True):
+        start = ops.cast(start, variable.dtype)
+        if chosen is not None:
+            of_row = ops.reshape(chosen, (-1, *[1] * (len(variable.shape) - 1)))
+            start = ops.where(of_row, start, ops.convert_to_tensor(variable))
+        variable.assign(start)
 
 
-def _chosen(variable: keras.Variable, rows: Any) -> Any:
-    """Rows as an index of a carried state."""
-    if rows is None:
-        return slice(None)
-    chosen, batch = np.asarray(rows), variable.shape[0]
-    if not chosen.size:
-        return slice(0)
-    if chosen.dtype == bool:
-        fits = chosen.shape == (batch,)
+def _chosen(rows: Any, batch: int) -> Any:
+    """Rows as one boolean a sample."""
+    if ops.is_tensor(rows) and not kernels.current().is_known(rows):
+        if keras.backend.standardize_dtype(rows.dtype) == "bool":
+            fits = tuple(rows.shape) == (batch,)
+        else:
+            fits = len(rows.shape) == 1
+            rows = ops.any(ops.expand_dims(rows, 1) % batch == ops.arange(batch), axis=0)
     else:
-        fits = chosen.dtype.kind in "iu" and ((-batch <= chosen) & (chosen < batch)).all()
+        given = np.asarray(ops.convert_to_numpy(rows) if ops.is_tensor(rows) else rows)
+        if given.dtype == bool:
+            fits = given.shape == (batch,)
+        else:
+            whole = not given.size or given.dtype.kind in "iu"
+            fits = whole and bool(((-batch <= given) & (given < batch)).all())
+        if fits and given.dtype != bool:
+            given = np.isin(np.arange(batch), given % batch)
+        rows = given
     if not fits:
         raise ValueError(
             f"`rows` must be indices below {batch}, the samples of the batch, or a boolean for "
             f"each of them; received {rows!r}."
         )
-    return chosen
+    return ops.convert_to_tensor(rows, "bool")
 
 
 def _carried(model: Any) -> dict[str, list[keras.Variable]]:

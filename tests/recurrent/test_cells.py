@@ -148,3 +148,12 @@ def test_the_bound_fails_when_the_leaked_state_is_masked(cell, monkeypatch):
     _, *sequences = arrays(layer(inputs(4, 240, 1), initial_state=start, training=True))
     limit = 242 if cell == "LSTM" else 1
     assert np.abs(sequences[-1]).max() > limit
+
+
+def test_positional_arguments_are_taken_as_keras_takes_them():
+    assert rk.LSTMCell(3, "relu").activation is keras.activations.relu
+    assert rk.GRUCell(3, "relu").get_config()["activation"] == "relu"
+    assert rk.RNN(rk.LSTMCell(2), True).return_sequences
+    assert rk.RNN(rk.LSTMCell(2), False, True).return_state
+    assert rk.Bidirectional(rk.LSTM(2), "sum").merge_mode == "sum"
+    assert rk.LSTM(3, "relu").activation is keras.activations.relu

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_rnnkit as rk
 from tests import reference
 from tests.recurrent import reference_kernels
 from tests.recurrent.autodiff import gradients, with_weights
@@ -89,17 +90,31 @@ def test_gradients_are_those_of_the_equations(cell, path, masked, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="compiles for seconds there")
-def test_padding_reaches_neither_result_nor_gradient(monkeypatch):
-    reference_kernels.install(monkeypatch)
-    x, mask = inputs(2, 3, 2), np.array([[True, True, False], [True, False, False]])
+PADDED = {
+    "LSTM": lambda **kwargs: make("LSTM", units=UNITS, **kwargs),
+    "GRU": lambda **kwargs: make("GRU", units=UNITS, **kwargs),
+    "SimpleRNN": lambda **kwargs: make("SimpleRNN", units=UNITS, **kwargs),
+    "Bidirectional": lambda **kwargs: rk.Bidirectional(make("LSTM", units=UNITS, **kwargs)),
+    "any cell": lambda use_cudnn, **kwargs: rk.RNN(keras.layers.LSTMCell(UNITS), **kwargs),
+}
+
+
+@pytest.mark.parametrize("use_cudnn", ["auto", False])
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_reaches_neither_result_nor_gradient(name, use_cudnn, monkeypatch):
+    if keras.backend.backend() == "jax" and (name != "LSTM" or use_cudnn):
+        pytest.skip("compiles for seconds there")
+    if use_cudnn:
+        reference_kernels.install(monkeypatch)
+    x, mask = inputs(2, 3, 2), np.array([[True, False, True], [True, False, False]])
     spoilt = np.where(mask[..., None], x, np.nan).astype("float32")
-    layer = make("LSTM", units=UNITS, return_state_sequences=True, use_cudnn=True)
+    layer = PADDED[name](return_sequences=True, return_state_sequences=True, use_cudnn=use_cudnn)
     layer.build(x.shape)
     weights = arrays(layer.weights)
 
     def loss(x, *weights):
-        return sum(keras.ops.sum(y**2) for y in with_weights(layer, weights, x, mask=mask)[:2])
+        found = with_weights(layer, weights, x, mask=keras.ops.convert_to_tensor(mask))
+        return sum(keras.ops.sum(y**2) for y in keras.tree.flatten(found))
 
     for one, other in zip(
         gradients(loss, [spoilt, *weights]), gradients(loss, [x, *weights]), strict=True

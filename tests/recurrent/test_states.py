@@ -151,3 +151,82 @@ def test_to_look_at_the_path_is_not_to_go_on(layers):
     rk.set_states(model, {"gru": [np.full(2, 0.5)]})
     rk.explain_path(model, x)
     assert (rk.get_states(model)["gru"][0] == 0.5).all()
+
+
+class Ends(keras.Model):
+    """Puts back, inside `call`, the rows whose sequence ends with the batch."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        layer.build((BATCH, TIME, FEATURES))
+
+    def build(self, shapes):
+        pass
+
+    def call(self, inputs):
+        outputs = self.layer(inputs[0])
+        rk.reset_states(self, rows=inputs[1])
+        return outputs
+
+
+@pytest.mark.parametrize("library", [rk, keras.layers])
+@pytest.mark.parametrize("rows", ["booleans", "indices"])
+def test_rows_are_put_back_inside_compiled_code(rows, library):
+    # Keras's own layer loses its states on JAX, and is not the one to keep them.
+    cell = keras.layers.LSTMCell(3)
+    model = Ends(rk.LSTM(3, stateful=True) if library is rk else rk.RNN(cell, stateful=True))
+    ended = np.array([True, False, True, False, False])
+    chosen = ended if rows == "booleans" else np.array([0, 2, -5, 0, 2], "int32")
+    model.predict([inputs(), chosen], batch_size=BATCH, verbose=0)
+    (states,) = rk.get_states(model).values()
+    for state in states:
+        assert not state[ended].any()
+        assert state[~ended].any(axis=1).all()
+    model.compile("sgd", "mse")
+    model.fit([inputs(), chosen], np.zeros((BATCH, 3)), batch_size=BATCH, verbose=0, shuffle=False)
+    for state in next(iter(rk.get_states(model).values())):
+        assert not state[ended].any()
+        assert state[~ended].any(axis=1).all()
+
+
+class Fresh(keras.Model):
+    """Begins anew with every batch, and says what it carries then."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        layer.build((BATCH, TIME, FEATURES))
+
+    def build(self, shapes):
+        pass
+
+    def call(self, inputs):
+        self.layer.reset_state()
+        (carried, *_), *_ = rk.get_states(self).values()
+        outputs = self.layer(inputs)
+        return outputs, carried
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, rk.Bidirectional])
+def test_a_layer_begins_anew_inside_compiled_code(wrap):
+    model = Fresh(wrap(rk.GRU(3, stateful=True)))
+    found = [model.predict(inputs(), batch_size=BATCH, verbose=0) for _ in range(2)]
+    np.testing.assert_allclose(*(outputs for outputs, _ in found), rtol=1e-6)
+    assert not any(np.any(carried) for _, carried in found)
+
+
+class FromOne(keras.layers.GRUCell):
+    def get_initial_state(self, batch_size=None):
+        return [keras.ops.ones((batch_size, self.units))]
+
+
+def test_back_to_the_start_is_what_the_cell_begins_with():
+    layer = rk.RNN(FromOne(2), stateful=True)
+    layer(inputs())
+    layer.reset_state(rows=[1])
+    (state,) = arrays(layer.states)
+    np.testing.assert_array_equal(state[1], 1)
+    assert (state[[0, 2, 3, 4]] != 1).all()
+    rk.reset_states(layer)
+    np.testing.assert_array_equal(arrays(layer.states)[0], 1)

@@ -12,6 +12,7 @@ Every file defines
                       stacking `keep(states)` of each step
     device(tensor) -> "GPU" or "CPU"
                       where the tensor lies; where the backend would put it, when None or symbolic
+    is_known(tensor)  whether it has a value, and is no part of code that is being compiled
     fused_conditions(kind, dtype, tensor, compiled) -> list of (name, value, holds, remedy)
                       what this machine and this input must be for the fused kernel; the last one
                       is about compilation

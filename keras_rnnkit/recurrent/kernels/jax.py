@@ -37,6 +37,11 @@ def device(tensor: Any) -> str:
     return "GPU" if jax.default_backend() == "gpu" else "CPU"
 
 
+def is_known(tensor: Any) -> bool:
+    """Whether it has a value; see the package's docstring."""
+    return not isinstance(tensor, jax.core.Tracer)
+
+
 def fused_conditions(
     kind: str, dtype: str, tensor: Any, compiled: bool
 ) -> list[tuple[str, Any, bool, str]]:

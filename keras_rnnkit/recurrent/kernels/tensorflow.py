@@ -52,6 +52,11 @@ def device(tensor: Any) -> str:
     return "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
 
 
+def is_known(tensor: Any) -> bool:
+    """Whether it has a value; see the package's docstring."""
+    return not tf.is_symbolic_tensor(tensor)
+
+
 def fused_conditions(
     kind: str, dtype: str, tensor: Any, compiled: bool
 ) -> list[tuple[str, Any, bool, str]]:

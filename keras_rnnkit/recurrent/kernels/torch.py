@@ -27,6 +27,11 @@ def device(tensor: Any) -> str:
     return "GPU" if cuda else "CPU"
 
 
+def is_known(tensor: Any) -> bool:
+    """Whether it has a value; see the package's docstring."""
+    return not torch.compiler.is_compiling()
+
+
 def fused_conditions(
     kind: str, dtype: str, tensor: Any, compiled: bool
 ) -> list[tuple[str, Any, bool, str]]:
