@@ -34,7 +34,7 @@ from keras_rnnkit.recurrent.rnn import RNN, Pass
 VANISHING, EXPLODING = 0.01, 100.0  # what is carried to the first step, of 1 at the last
 FLOOR = 1e-30  # below it float32 begins to lose what is carried
 DIRECTIONS = 32  # how many unit vectors a batch measures the Jacobians by
-HALF = "a cell of its own in half precision, where a gradient below 6e-8 is lost"
+HALF = "computed in float16, where a gradient below 6e-8 is lost"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,8 @@ class LayerFlow:
             none. It is the total derivative: that by c_t includes what c_t does to h_t.
         fed: What of the former is fed to h by the layers above, (time,): the same mean, of the
             derivative by the output of step t alone, and not by way of a later step. At the last
-            step all is fed.
+            step all is fed. What is read at a masked step counts for the step whose output it
+            holds; not so in Keras's own layers on JAX, which show the state there.
         carried: What a step passes on, whatever the loss, (time,): the mean over the rows of
             :math:`\lVert \partial s_T / \partial s_t \rVert_F / \sqrt n`, where s are all
             n states of the cell and T is the row's last step: the root of the mean square by which
@@ -245,8 +246,8 @@ class FlowGauge:
         self._loss = _loss_of(root, loss, first, shown, sample_weight)
         self._variables = passes.variables(root)
         self._outlines: list[_Outline] = []
+        self._known: dict[int, list[_Outline]] = {}  # by the rows of a batch
         self._stepped: tuple[str, ...] = ()
-        self._rows = 0  # for which the outlines stand
         self._run = kernels.current().compiled(self._differentiate)
 
     def __call__(
@@ -294,9 +295,10 @@ class FlowGauge:
 
     def _probes(self, values: Any, batch: Any, rows: int) -> list[list[Any]]:
         """Zeros of the shapes that outputs and states have in this batch, for each pass."""
-        if self._rows != rows:
+        if rows not in self._known:
             kernels.current().outline(self._outline, values, *batch)
-            self._rows = rows
+            self._known[rows] = self._outlines
+        self._outlines = self._known[rows]
         return [
             [ops.zeros(shape, outline.dtype) for shape in outline.shapes()]
             for outline in self._outlines
@@ -426,7 +428,7 @@ def _outlined(met: passes.Met) -> _Outline:
         shown, new = _step(cell, output, states, settled.training)
         known &= equations_of(cell) is not None
         wide = getattr(cell, "return_state", False)
-        is_half = keras.backend.standardize_dtype(new[0].dtype) in ("float16", "bfloat16")
+        is_half = keras.backend.standardize_dtype(new[0].dtype) == "float16"
         found.append(
             _Cell(
                 f"{met.key}/{name}" if name else met.key,
@@ -454,8 +456,9 @@ def _size(cell: _Cell) -> int:
 def _precise(cell: Any, training: bool) -> Any:
     """The cell in float32 if it computes in half precision, where gradients would be lost."""
     half = getattr(cell, "compute_dtype", None) in ("float16", "bfloat16")
-    drops = training and (cell.dropout or cell.recurrent_dropout) if half else False
-    if not half or drops or equations_of(cell) is None:
+    if not half or equations_of(cell) is None:
+        return cell
+    if training and (cell.dropout or cell.recurrent_dropout):  # whose masks are of half precision
         return cell
     names = ("kernel", "recurrent_kernel", "bias")
     weights = {name: getattr(cell, name) for name in names if getattr(cell, name) is not None}
