@@ -19,6 +19,7 @@ except ImportError:  # a Python built without it raises no such error either
 __all__ = ["open_zip", "unpacking"]
 
 END_OF_DIRECTORY = struct.Struct("<4s4H2LH")
+LONGEST_COMMENT = 0xFFFF
 
 
 @contextmanager
@@ -65,8 +66,10 @@ def open_zip(raw: BinaryIO) -> zipfile.ZipFile:
         zipfile.BadZipFile: it lists other members, or is none.
     """
     archive = zipfile.ZipFile(raw)
-    raw.seek(-END_OF_DIRECTORY.size - len(archive.comment), os.SEEK_END)
-    counted = END_OF_DIRECTORY.unpack(raw.read(END_OF_DIRECTORY.size))[4]
+    # Where its end is recorded, `zipfile` has found out; a comment or more may follow.
+    raw.seek(max(0, raw.seek(0, os.SEEK_END) - END_OF_DIRECTORY.size - LONGEST_COMMENT))
+    end = raw.read()
+    counted = END_OF_DIRECTORY.unpack_from(end, end.rfind(b"PK\5\6"))[4]
     listed = len(archive.infolist())
     if counted not in (listed & 0xFFFF, 0xFFFF):  # the latter where there are more than it can say
         raise zipfile.BadZipFile(f"it lists {listed:,} members and counts {counted:,}")

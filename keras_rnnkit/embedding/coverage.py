@@ -31,7 +31,8 @@ class Coverage:
         file_rows: Rows read.
         duplicates: Rows left aside because an earlier one gave the same wanted word.
         bad_rows: Rows left aside because they were damaged.
-        bad_examples: The first few of those, each with its line, what was expected and found.
+        bad_examples: The first few of those, each with its line, what was expected and found; and
+            a header that counts other rows than the file has.
 
     Example:
         >>> import keras_rnnkit as rk

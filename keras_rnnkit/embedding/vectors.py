@@ -119,7 +119,8 @@ def load_vectors(
         warn_below: Warn when a smaller share has a vector: of the tokens where counts are known,
             else of the words. None never warns.
         cache: True keeps what was found beside the file, a path keeps it in that directory; the
-            next call with the same file (by size and time) and vocabulary reads that instead.
+            next call with the same file (by its inode, size and times) and vocabulary reads that
+            instead. Threads and processes may share it; one that is damaged is made anew.
         progress: Whether to show a line on stderr when reading takes more than two seconds.
 
     Returns:
@@ -128,9 +129,15 @@ def load_vectors(
     Raises:
         OSError: The file does not exist, is a directory, or cannot be read.
         TypeError: `file` or `vocabulary` is of an unknown kind.
-        ValueError: The file is empty, of another dimension, damaged in more than one row in a
-            hundred (in any, if `strict`), or has no word of the vocabulary; an archive has several
-            members that fit; or an argument has an unknown value.
+        ValueError: The file is empty, a pipe, of another dimension (its header, or its rows),
+            damaged in more than one row in a hundred (in any, if `strict`), or has no word of the
+            vocabulary; an archive is damaged, encrypted, or has several members that fit; or an
+            argument has an unknown value.
+
+    Warns:
+        CoverageWarning: Fewer words have a vector than `warn_below` asks for.
+        RuntimeWarning: The header counts other rows than the file has, which are read; or a cache
+            cannot be written.
 
     Example:
         >>> import keras_rnnkit as rk

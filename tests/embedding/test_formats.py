@@ -507,6 +507,30 @@ def test_a_damaged_npy_is_named(tmp_path, header):
         load(path, words=list(ROWS))
 
 
+@pytest.mark.parametrize("more", [b"", b"a comment", b"PK" * 1000])
+def test_a_zip_may_have_a_comment_and_more_behind_it(tmp_path, more):
+    path = tmp_path / "vectors.zip"
+    path.write_bytes(zipped(**{"any.txt": TEXT}))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = more
+    with path.open("ab") as file:
+        file.write(more)
+    assert load(path).matrix.tobytes() == MATRIX.tobytes()
+
+
+def test_a_zip_whose_directory_hides_members_is_told(tmp_path):
+    path = tmp_path / "vectors.zip"
+    whole = bytearray(zipped(**{"glove.3d.txt": TEXT, "glove.13d.txt": TEXT}))
+    first = whole.find(b"PK\x01\x02", whole.find(b"PK\x01\x02") + 1)
+    behind = whole.find(b"PK\x01\x02", first + 1)
+    whole[first + 32 : first + 34] = struct.pack("<H", whole.find(b"PK\x05\x06") - behind)
+    path.write_bytes(whole)
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.infolist()) == 2  # the third has become a comment of the second
+    with pytest.raises(ValueError, match="it lists 2 members and counts 3"):
+        load(path, dim=3)
+
+
 def test_a_model_is_told_from_its_vectors():
     model = SimpleNamespace(wv=SimpleNamespace(key_to_index={}, vectors=MATRIX))
     with pytest.raises(TypeError, match=r"Received: SimpleNamespace .*Give its vectors: model\.wv"):

@@ -11,7 +11,7 @@ import keras_rnnkit as rk
 from keras_rnnkit.embedding import formats
 from tests.robustness.examples import examples, outcome
 
-ROWS, MUTATED, DIM = 2000, 20, 3
+ROWS, MUTATED, DIM = 1200, 1000, 3
 NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 PIECES = [
     *(b" ", b"  ", b"\t", b"\r", b"\x00", b"\x0b", b"\xff", b"\xc2\xa0", b"_", b"e", b".", b"-"),
@@ -74,9 +74,9 @@ def reference(data, words):
 
 
 def cases():
-    for index, rng in enumerate(examples(8)):
+    for index, rng in enumerate(examples(4)):
         lines = lines_of(rng)
-        places = rng.choice(ROWS, MUTATED, replace=False)
+        places = rng.choice(range(10, ROWS), MUTATED, replace=False)  # the first tell the format
         words = {b"w%d" % row for row in (*places, *rng.choice(ROWS, 50))}
         for place in places:
             lines[place] = mutate(lines[place], lines, rng)
@@ -87,7 +87,7 @@ def cases():
 
 def test_no_word_gets_another_vector(tmp_path, monkeypatch):
     plain, packed = tmp_path / "vectors.txt", tmp_path / "vectors.txt.gz"
-    read = 0
+    monkeypatch.setattr(formats, "_BAD_SHARE", 1.0)  # read on, however many rows are bad
     for index, data, words in cases():
         path = packed if index % 5 == 0 else plain
         path.write_bytes(gzip.compress(data, 1) if path is packed else data)
@@ -99,8 +99,6 @@ def test_no_word_gets_another_vector(tmp_path, monkeypatch):
             assert found == (word.encode() in expected), (index, word)
             if found:
                 assert row.tobytes() == expected[word.encode()].tobytes(), (index, word)
-        read += MUTATED
-    assert read
 
 
 def test_a_file_with_anything_wrong_in_it_is_read_or_refused_by_name(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from keras import layers
 
 import keras_rnnkit as rk
+from tests.robustness.examples import examples
 
 WORDS = ["", "[UNK]", "the", "cat"]
 ROWS = {"the": [0.5, -1.0], "cat": [0.25, 2.0]}
@@ -136,6 +137,48 @@ def use(path, other):
     keras.models.model_from_json(model.to_json())
     layer.get_config()
     repr(layer.coverage)
+
+
+def test_a_config_with_anything_in_it_opens_and_makes_nothing(tmp_path, watch, model):
+    trap, made = str(tmp_path / "trap"), str(tmp_path / "made")
+    Path(trap).write_text("the 7 7\ncat 7 7\n")
+    model.save(tmp_path / "plain.keras")
+    path = tmp_path / "crafted.keras"
+    values = [
+        trap,
+        made,
+        WORDS,
+        dict.fromkeys(WORDS, 1),
+        None,
+        0,
+        -1,
+        2,
+        0.5,
+        True,
+        [],
+        [trap],
+        "x",
+    ]
+    names = [*rk.GloVeEmbedding(ROWS, WORDS).get_config(), "num_words", "oov_token", "lora_rank"]
+    for rng in examples(12):
+        changed = {
+            names[rng.integers(len(names))]: values[rng.integers(len(values))]
+            for _ in range(rng.integers(1, 6))
+        }
+        change = unbuilt if rng.random() < 0.5 else entries
+        if rng.random() < 0.5:
+            changed = {"vocabulary": WORDS, "file": trap, "cache": made, **changed}
+        crafted(tmp_path / "plain.keras", path, change(**changed))
+        watch.touched.clear()
+        watch.traps = (trap, made)
+        try:
+            # Keras refuses what makes no sense with errors of many kinds.
+            with contextlib.suppress(Exception):
+                use(path, tmp_path / "again.keras")
+        finally:
+            watch.traps = ()
+        assert watch.touched == [], changed
+        assert not Path(made).exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
