@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# For tests/gpu, whose subprocess sees the GPUs that this run was shown.
+os.environ.setdefault("RNNKIT_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("MPLBACKEND", "agg")
 

@@ -11,6 +11,7 @@ import argparse
 import os
 import platform
 import time
+from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -33,48 +34,64 @@ def layer_for(variant, cell, units):
 
 
 def calls_for(layer, x, mask):
-    """A forward pass and a training step over the layer, compiled as the backend compiles."""
+    """A forward pass and a training step over the layer, compiled as the backend compiles.
+
+    The third function waits for the device to have done what a call asked of it.
+    """
 
     def loss(results):
         return sum(keras.ops.mean(y**2) for y in keras.tree.flatten(results))
 
     backend = keras.backend.backend()
     variables = layer.trainable_variables
+    # As arguments: a compiler computes beforehand what depends on constants alone.
+    given = (x, None if mask is None else keras.ops.convert_to_tensor(mask))
     if backend == "tensorflow":
         import tensorflow as tf
 
         @tf.function
-        def forward():
+        def forward(x, mask):
             return layer(x, mask=mask)
 
         @tf.function
-        def step():
+        def step(x, mask):
             with tf.GradientTape() as tape:
                 value = loss(layer(x, mask=mask, training=True))
             return tape.gradient(value, [variable.value for variable in variables])
 
-        return forward, step, lambda result: None
+        def wait(result):
+            tf.test.experimental.sync_devices()
+
+        return partial(forward, *given), partial(step, *given), wait
     if backend == "jax":
         import jax
 
-        def run(weights, training):
+        def run(weights, training, x, mask):
             with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
                 return layer(x, mask=mask, training=training)
 
         values = [variable.value for variable in variables]
-        forward = jax.jit(lambda values: run(values, False))
-        step = jax.jit(jax.grad(lambda values: loss(run(values, True))))
-        return lambda: forward(values), lambda: step(values), jax.block_until_ready
+        forward = jax.jit(lambda values, *given: run(values, False, *given))
+        step = jax.jit(jax.grad(lambda values, *given: loss(run(values, True, *given))))
+        return (
+            partial(forward, values, *given),
+            partial(step, values, *given),
+            jax.block_until_ready,
+        )
     import torch
 
-    def forward():
+    def forward(x, mask):
         with torch.no_grad():
             return layer(x, mask=mask)
 
-    def step():
+    def step(x, mask):
         loss(layer(x, mask=mask, training=True)).backward()
 
-    return forward, step, lambda result: None
+    def wait(result):
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return partial(forward, *given), partial(step, *given), wait
 
 
 def measure(cell, size, masked, rounds):

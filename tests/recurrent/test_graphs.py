@@ -13,6 +13,7 @@ import pytest
 import keras_rnnkit as rk
 from keras_rnnkit.recurrent import kernels
 from tests.recurrent import reference_kernels
+from tests.recurrent.heads import HEADS
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("only TensorFlow builds graphs of the cuDNN op", allow_module_level=True)
@@ -26,18 +27,6 @@ LAYERS = {
     "SimpleRNN": rk.SimpleRNN,
     "Bidirectional LSTM": lambda units, **kwargs: rk.Bidirectional(rk.LSTM(units, **kwargs)),
     "Bidirectional GRU": lambda units, **kwargs: rk.Bidirectional(rk.GRU(units, **kwargs)),
-}
-HEADS = {
-    "Dense": lambda x: keras.layers.Dense(2)(x),
-    "pooling": lambda x: keras.layers.GlobalAveragePooling1D()(x),
-    "GRU": lambda x: rk.GRU(2)(x),
-    "LSTM": lambda x: rk.LSTM(2, return_sequences=True)(x),
-    "Keras's LSTM": lambda x: keras.layers.LSTM(2)(x),
-    "Concatenate": lambda x: keras.layers.Concatenate()([x, x]),
-    "Attention": lambda x: keras.layers.Attention()([x, x]),
-    "slice": lambda x: x[:, -1],
-    "slices": lambda x: x[:, 1:-1, :2],
-    "Flatten of a part": lambda x: keras.layers.Flatten()(x[:, :2]),
 }
 
 
