@@ -413,7 +413,7 @@ class _Moments:
                 spread[~present] = 0.0
             # The rounding of the mean, which the sum of squares would keep.
             rest = total(spread) / np.maximum(number, 1)
-            squares = total(spread * spread) - number * rest**2
+            squares = np.maximum(total(spread * spread) - number * rest**2, 0.0)
             # Chan, Golub and LeVeque (1979): moments of two sets joined without cancellation.
             delta = centre + rest - self.mean[at]
             share = number / np.maximum(self.count[at] + number, 1)
