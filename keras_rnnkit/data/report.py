@@ -274,16 +274,13 @@ def _target_times(series: TimeSeries) -> dict[str, str]:
     """The first and last time of the rows that may be targets, in words."""
     if series.time is None or not series.target_rows.size:
         return {}
-    # Times increase inside a group, so that the ends of its runs tell.
-    edges = np.concatenate([series.target_rows[:, 0], series.target_rows[:, 1] - 1])
-    starts = series.bounds[:-1]
-    whole = np.concatenate([starts, series.bounds[1:] - 1])
-    inside = np.searchsorted(series.target_rows[:, 0], whole, side="right") - 1
-    inside = (inside >= 0) & (whole < series.target_rows[inside, 1])
-    times = series.time[np.concatenate([edges, whole[inside]])]
+    edges = series.target_rows.ravel()
+    edges = edges[: len(edges) - (edges[-1] == len(series))]  # as reduceat wants them
+    first = np.minimum.reduceat(series.time, edges)[::2].min()
+    last = np.maximum.reduceat(series.time, edges)[::2].max()
     return {
         name: moment(time, series.zone)
-        for name, time in (("first_target", times.min()), ("last_target", times.max()))
+        for name, time in (("first_target", first), ("last_target", last))
     }
 
 
@@ -299,9 +296,9 @@ def _covered(windows: Windows, length: int, step: int) -> int:
     for low in range(begin, end, size):
         high = min(low + size, end)
         # Starts that reach these rows begin at most a span before them.
-        index = np.arange(*(_first_at(windows, row) for row in (low - span, high)))
+        starts = _starts(windows, *(_first_at(windows, row) for row in (low - span, high)))
         covered = np.zeros(high - low + span, dtype=bool)
-        covered[windows.starts(index) - (low - span)] = True
+        covered[starts - (low - span)] = True
         reached = 1
         while reached < length:
             # What is covered once covers twice as far when it is moved on by as much.
@@ -320,3 +317,13 @@ def _first_at(windows: Windows, row: int) -> int:
     before = 0 if run == 0 else int(windows.ends[run - 1])
     inside = -((int(windows.first[run]) - row) // windows.stride)
     return min(before + inside, int(windows.ends[run]))
+
+
+def _starts(windows: Windows, low: int, high: int) -> np.ndarray:
+    """Starts of the windows from number `low` up to `high`, a run at a time."""
+    first, last = windows.runs(np.array([low, max(high - 1, low)]))
+    ends = windows.ends[first : last + 1]
+    before = np.append(windows.ends[first - 1] if first else 0, ends[:-1])
+    counts = np.clip(ends, low, high) - np.clip(before, low, high)
+    origin = windows.first[first : last + 1] - before * windows.stride
+    return np.repeat(origin, counts) + np.arange(low, high) * windows.stride

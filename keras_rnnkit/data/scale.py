@@ -356,11 +356,10 @@ class Scaler:
 
     def _group_positions(self, groups: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Row of the statistics for each label."""
-        wanted = np.asarray(groups)
         if groups is self.groups:
             at = np.arange(len(self.groups))
         else:
-            known = np.array(self.groups)
+            known, wanted = np.array(self.groups), np.asarray(groups)
             if wanted.dtype.kind in "SO":  # a tensor of text gives bytes
                 texts = [x.decode() if isinstance(x, bytes) else x for x in wanted.tolist()]
                 wanted = np.array(texts)
@@ -372,7 +371,7 @@ class Scaler:
                 at[known[at] != wanted] = -1
         unfitted = (at < 0) | np.isnan(self.mean[at]).any(axis=1)
         if unfitted.any():
-            lost = wanted[unfitted].tolist()
+            lost = np.asarray(groups)[unfitted].tolist()
             number = len(set(lost))
             raise ValueError(
                 f"group {lost[0]!r} had no training row, so its scale is unknown "
@@ -413,7 +412,7 @@ class _Moments:
                 spread[~present] = 0.0
             # The rounding of the mean, which the sum of squares would keep.
             rest = total(spread) / np.maximum(number, 1)
-            squares = total(spread * spread) - number * rest**2
+            squares = np.maximum(total(spread * spread) - number * rest**2, 0.0)
             # Chan, Golub and LeVeque (1979): moments of two sets joined without cancellation.
             delta = centre + rest - self.mean[at]
             share = number / np.maximum(self.count[at] + number, 1)

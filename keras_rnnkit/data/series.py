@@ -214,9 +214,11 @@ class TimeSeries:
         Returns:
             `(rows, ...)`, or `(1, ...)` where it is the same for all of these rows.
         """
+        if len(table) == 1:
+            return table
         first, last = self.group_of(np.array([rows.start, rows.stop - 1]))
-        if len(table) == 1 or first == last:
-            return table[:1] if len(table) == 1 else table[first : first + 1]
+        if first == last:
+            return table[first : first + 1]
         edges = np.clip(self.bounds[first : last + 2], rows.start, rows.stop)
         return np.repeat(table[first : last + 1], np.diff(edges), axis=0)
 

@@ -203,6 +203,9 @@ def intersect(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Rows in both of two sorted lists of disjoint `[start, stop)`, as such a list."""
     a = a[a[:, 0] < a[:, 1]]
     b = b[b[:, 0] < b[:, 1]]
+    if len(b) == 1:
+        both = np.clip(a, *b[0])
+        return both[both[:, 0] < both[:, 1]]
     low = np.searchsorted(b[:, 1], a[:, 0], side="right")
     high = np.searchsorted(b[:, 0], a[:, 1], side="left")
     pairs = np.maximum(high - low, 0)

@@ -269,12 +269,14 @@ def _cuts(series: TimeSeries, shares: Sequence[float]) -> np.ndarray:
         edges[some[:, 1]] -= 1
         times = series.time[np.cumsum(edges[:-1], dtype=np.int8).astype(bool)]
     marks = [round(share * len(times)) for share in shares]
-    inner = [mark for mark in marks if mark < len(times)]
+    inner = [mark for mark in marks if 0 < mark < len(times)]
     if inner and len(series.groups) > 1:
         times.view(np.int64).partition(inner)
     return np.stack(
         [
-            usable[:, 1] if mark >= len(times) else _rows_before(series, usable, times[mark])
+            usable[:, int(mark > 0)]
+            if not 0 < mark < len(times)
+            else _rows_before(series, usable, times[mark])
             for mark in marks
         ],
         axis=1,
