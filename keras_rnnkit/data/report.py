@@ -1,17 +1,20 @@
 """describe: how many windows a series gives, which are dropped and why, as a table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from keras_rnnkit.data.batches import Batches, find_windows, resolve
 from keras_rnnkit.data.series import TimeSeries, as_series
-from keras_rnnkit.data.spec import WindowSpec
-from keras_rnnkit.data.split import Split, check_split
+from keras_rnnkit.data.spec import WindowSpec, covered
+from keras_rnnkit.data.split import Split, check_split, read_across
 
 __all__ = ["PartReport", "WindowReport", "describe"]
+
+# Lines of the table that are left out where they are 0 in every part.
+OPTIONAL = ("across_gap", "other_part", "between_strides", "missing", "padding", "begins")
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,16 @@ class PartReport:
         rows: of the series.
         possible: starts at which a window fits into its group.
         across_gap: of these, starts whose window would cross a gap in time.
-        missing: starts whose window would hold a missing value.
         other_part: starts whose targets lie in another part.
         between_strides: starts passed over by `stride`.
+        missing: windows that would read a missing value.
         windows: what is left.
         input_rows: rows that are an input of some window.
         target_rows: rows that are a target of some window.
         batches: of an epoch.
+        padding: rows of these batches that hold no window, with `stateful_batches`: their weight
+            is 0.
+        begins: windows whose row must forget its state first, with `stateful_batches`.
         bytes_held: by the dataset, besides the series itself.
         groups: of the series.
         groups_without_window: of these, with no window.
@@ -38,13 +44,15 @@ class PartReport:
     rows: int
     possible: int
     across_gap: int
-    missing: int
     other_part: int
     between_strides: int
+    missing: int
     windows: int
     input_rows: int
     target_rows: int
     batches: int
+    padding: int
+    begins: int
     bytes_held: int
     groups: int
     groups_without_window: int
@@ -58,12 +66,18 @@ class WindowReport:
     Attributes:
         parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
         split_check: what the check of the split says; empty for a series.
-        given_away: targets whose first row is among the inputs: `delay=0`, and a feature too.
+        given_away: targets that a window's inputs show: features too, and read at a row that is a
+            target (`delay` of 0 or less).
+        given_steps: how many of a window's target rows are among its inputs, and how many it has.
+        read_across: rows that windows without targets read in a part and that are targets of
+            another, by both names: a leak where inputs serve as targets.
     """
 
     parts: dict[str, PartReport]
     split_check: str
     given_away: tuple[str, ...] = ()
+    given_steps: tuple[int, int] = (0, 0)
+    read_across: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         rows = [["", *self.parts]]
@@ -71,20 +85,22 @@ class WindowReport:
             ("rows", "rows"),
             ("possible starts", "possible"),
             ("- across a gap in time", "across_gap"),
-            ("- over a missing value", "missing"),
             ("- targets in another part", "other_part"),
             ("- between strides", "between_strides"),
+            ("- over a missing value", "missing"),
             ("windows", "windows"),
             ("rows used as inputs", "input_rows"),
             ("rows used as targets", "target_rows"),
             ("batches an epoch", "batches"),
+            ("rows of weight 0", "padding"),
+            ("rows to reset", "begins"),
             ("memory held (MB)", "bytes_held"),
             ("groups", "groups"),
             ("groups without a window", "groups_without_window"),
         )
         for label, name in lines:
             values = [getattr(part, name) for part in self.parts.values()]
-            if name in ("across_gap", "missing", "other_part", "between_strides"):
+            if name in OPTIONAL:
                 if not any(values):
                     continue
             elif name.startswith("groups") and all(
@@ -107,8 +123,18 @@ class WindowReport:
         if self.split_check:
             text.append(f"split: {self.split_check}")
         if self.given_away:
+            within, steps = self.given_steps
+            told = f"leak: the inputs hold the answer: {', '.join(self.given_away)}"
+            if within < steps:
+                told += (
+                    f", in {within:,} of {steps:,} target rows; only a model that looks back alone "
+                    "(no Bidirectional, no pooling over time) does not see it"
+                )
+            text.append(told)
+        for (part, other), number in self.read_across.items():
             text.append(
-                f"leak: delay=0 puts the answer into the inputs: {', '.join(self.given_away)}"
+                f"leak if inputs serve as targets: windows of {part} read {number:,} target rows "
+                f"of {other}; WindowSpec.every_step keeps targets in their part"
             )
         return "\n".join(text)
 
@@ -160,11 +186,15 @@ def describe(
         parts = {"all": series}
     parts = {name: as_series(part) for name, part in parts.items()}
     roles = resolve(next(iter(parts.values())), spec)
-    seen = set(roles.features or ()) if roles.delay == 0 else set()
+    targets = roles.target_offsets
+    shown = sum(1 for offset in targets if offset in roles.input_offsets)
+    seen = set(roles.features or ()) if shown else set()
     return WindowReport(
         {name: _part(part, spec, batch_size, options) for name, part in parts.items()},
         check,
         tuple(name for name in roles.targets or () if name in seen),
+        (shown, len(targets)),
+        read_across(parts, roles) if len(parts) > 1 else {},
     )
 
 
@@ -175,51 +205,39 @@ def _part(
     missing = options.get("missing", "drop")
     windows = find_windows(series, spec, missing)
     every = replace(spec, stride=1)
-    everywhere = series.only_targets(np.array([[0, len(series)]]))
+    everywhere = np.array([[0, len(series)]])
     in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
-    possible = len(every.windows(in_groups, everywhere.target_rows))
-    unbroken = len(every.windows(series.segments(), everywhere.target_rows))
-    whole = len(find_windows(everywhere, every, missing))
-    here = len(find_windows(series, every, missing))
-    starts = np.zeros(len(series), dtype=bool)
-    starts[windows.starts()] = True
+    possible = len(every.windows(in_groups, everywhere))
+    unbroken = len(every.windows(series.segments(), everywhere))
+    here = len(find_windows(series, every, None))
+    whole = len(find_windows(series, spec, None))
     used = dict.fromkeys((*(spec.features or ()), *(spec.targets or ()), *spec.known, *spec.static))
     lacking = {name: len(series.missing_rows([name])) for name in used}
-    batches = bytes_held = 0
+    batches = bytes_held = padding = begins = 0
     if len(windows):
         made = Batches.of(series, spec, {"batch_size": batch_size, **options})
         batches, bytes_held = len(made), made.bytes_held
+        if made.order.lanes:
+            padding = made.order.places - len(windows)
+            begins = made.order.begins
     groups = np.unique(series.group_of(windows.first))
     return PartReport(
         rows=len(series),
         possible=possible,
         across_gap=possible - unbroken,
-        missing=unbroken - whole,
-        other_part=whole - here,
-        between_strides=here - len(windows),
+        other_part=unbroken - here,
+        between_strides=here - whole,
+        missing=whole - len(windows),
         windows=len(windows),
-        input_rows=_covered(starts, 0, spec.length, spec.step),
-        target_rows=_covered(starts, spec.first_target, spec.horizon, spec.horizon_step)
+        input_rows=int(covered(windows, spec.input_offsets, len(series)).sum()),
+        target_rows=int(covered(windows, spec.target_offsets, len(series)).sum())
         if spec.has_horizon
         else 0,
         batches=batches,
+        padding=padding,
+        begins=begins,
         bytes_held=bytes_held,
         groups=len(series.groups),
         groups_without_window=len(series.groups) - len(groups),
         missing_by_column={name: number for name, number in lacking.items() if number},
     )
-
-
-def _covered(starts: np.ndarray, first: int, length: int, step: int) -> int:
-    """Rows `start + first + k * step` for `k < length` of any start, each counted once."""
-    if not starts.any():
-        return 0
-    covered = np.zeros_like(starts)
-    covered[first:] = starts[: len(starts) - first]
-    reached = 1
-    while reached < length:
-        # What is covered once covers twice as far when it is moved on by as much.
-        move = min(reached, length - reached)
-        covered[move * step :] |= covered[: len(covered) - move * step].copy()
-        reached += move
-    return int(covered.sum())
