@@ -1,8 +1,12 @@
 """window_dataset: values, order, shapes, shards, checkpoints, against brute force and Keras."""
 
 import dataclasses
+import gc
+import resource
 import subprocess
 import sys
+import weakref
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -641,3 +645,94 @@ def test_gaps_that_may_be_none_are_named():
     series = rk.TimeSeries(np.arange(10.0), time=weekdays)
     with pytest.raises(ValueError, match=r"or make the series with freq='rows'"):
         rk.window_dataset(series, rk.WindowSpec(7), batch_size=4)
+
+
+def counted(epoch=0):
+    return rk.window_dataset(
+        np.arange(300.0),
+        rk.WindowSpec(1, targets=()),
+        batch_size=10,
+        shuffle=True,
+        seed=4,
+        epoch=epoch,
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "batches"),
+    [
+        (lambda data, _: data.cache(), 30),
+        (lambda data, folder: data.cache(str(folder / "cache")), 30),
+        (lambda data, folder: data.snapshot(str(folder / "snapshot")), 30),
+        (lambda data, _: data.rebatch(20), 15),
+        (lambda data, _: data.window(3).flat_map(lambda part: part), 30),
+        (lambda data, _: data.prefetch(2), 30),
+    ],
+    ids=["cache", "cache to a file", "snapshot", "rebatch", "window", "prefetch"],
+)
+def test_the_steps_of_tf_data_follow(step, batches, tmp_path):
+    # Keras warns where it has to count.
+    data = step(counted(), tmp_path).apply(tf.data.experimental.assert_cardinality(batches))
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile("sgd", "mae")
+    model.fit(data.map(lambda x: (x, x[:, 0])), epochs=2, shuffle=False, verbose=0)
+    shown = [x[:, 0, 0] for x in data.as_numpy_iterator()]
+    assert len(shown) == batches
+    assert np.array_equal(np.sort(np.concatenate(shown)), np.arange(300))
+
+
+@pytest.mark.parametrize("step", ["cache", "rebatch", "prefetch", "symbolic"])
+def test_a_checkpoint_after_such_a_step_continues(step, tmp_path):
+    def made(epoch):
+        data = counted(epoch)
+        if step == "symbolic":
+            asked = tf.data.Options()
+            asked.experimental_symbolic_checkpoint = True
+            return data.with_options(asked)
+        return {"cache": data.cache, "rebatch": lambda: data.rebatch(20)}.get(
+            step, lambda: data.prefetch(2)
+        )()
+
+    data = made(0)
+    list(data)
+    iterator = iter(data)
+    for _ in range(3):
+        next(iterator)
+    path = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "iterator"))
+    if step == "symbolic":
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 10_000
+    expected = [x.numpy().tolist() for x in iterator]
+    # Symbolic checkpoints hold places: the epoch under way is said.
+    resumed = iter(made(1 if step == "symbolic" else 0))
+    tf.train.Checkpoint(iterator=resumed).restore(path)
+    assert [x.numpy().tolist() for x in resumed] == expected
+
+
+def test_the_rows_of_a_dataset_that_is_gone_are_given_back():
+    def resident():
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize()
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("reads /proc")
+    rows = np.zeros((1_000_000, 8), np.float32)
+    sizes = []
+    for _ in range(13):
+        dataset = rk.window_dataset(rows, rk.WindowSpec(4), batch_size=32, shuffle=True)
+        next(iter(dataset))
+        del dataset
+        gc.collect()
+        sizes.append(resident())
+    # Each holds 32 MB.
+    assert max(sizes) - sizes[0] < 64 * 2**20
+
+
+def test_a_map_that_is_gone_is_closed(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((1000, 4), np.float32))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    held = weakref.ref(mapped)
+    dataset = rk.window_dataset(mapped, rk.WindowSpec(4), batch_size=8)
+    next(iter(dataset))
+    del mapped, dataset
+    gc.collect()
+    assert held() is None
