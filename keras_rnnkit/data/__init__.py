@@ -1,6 +1,7 @@
 """Time series, windows over them, splits and scaling."""
 
 from keras_rnnkit.data.dataset import window_dataset
+from keras_rnnkit.data.epochs import FitEpoch
 from keras_rnnkit.data.frame import to_frame
 from keras_rnnkit.data.loader import WindowLoader
 from keras_rnnkit.data.read_csv import read_csv
@@ -11,6 +12,7 @@ from keras_rnnkit.data.spec import WindowSpec
 from keras_rnnkit.data.split import Split, check_split, rolling_splits, split
 
 __all__ = [
+    "FitEpoch",
     "PartReport",
     "Scaler",
     "Split",

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.data.epochs import EpochCounter, FitEpoch
 from keras_rnnkit.data.layout import Layout, Storage, lay_out, map_rows
 from keras_rnnkit.data.order import Order
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
-from keras_rnnkit.data.spec import Windows, WindowSpec
+from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
 from keras_rnnkit.data.times import format_duration
 
 __all__ = ["Batches", "find_windows", "resolve"]
@@ -29,6 +30,7 @@ class Batches:
         spec: the windows, with roles spelt out.
         order: which window stands where.
         seed: of the permutations.
+        epoch: the first one, or the callback that tells it.
         layouts: where to read the `features`, `targets`, `known` columns and `weights`.
     """
 
@@ -50,6 +52,7 @@ class Batches:
         squeeze: bool = False,
         return_index: bool = False,
         dtype: str = "float32",
+        epoch: int | FitEpoch = 0,
     ) -> None:
         self.series = series = as_series(series)
         self.spec = spec = resolve(series, spec)
@@ -62,23 +65,24 @@ class Batches:
         if scaler is not None and not isinstance(scaler, Scaler):
             raise TypeError(f"scaler= must be a Scaler, received {type(scaler).__name__}.")
         features = tuple(spec.features or ())
+        self.epoch = epoch if isinstance(epoch, FitEpoch) else _check_count("epoch", epoch, 0)
         self.masks = missing == "mask"
         self.squeeze = squeeze
         self.return_index = return_index
         windows = find_windows(series, spec, missing)
         if not len(windows):
-            raise ValueError(_why_none(series, spec, missing))
+            raise ValueError(_why_none(series, spec))
         shards, share = _check_shard(shard)
         groups = _windows_by_group(series, windows) if balance else None
-        lanes, steps = None, 0
         if stateful_batches:
             if shuffle or balance or shards > 1:
                 raise ValueError(
                     "stateful_batches=True keeps windows in time order: "
                     "shuffle=, balance= and shard= do not go with it."
                 )
-            lanes, steps = _lanes(spec, windows, batch_size)
-        base = int(windows.first[0])
+            _check_lanes(spec)
+        # Rows are counted from the first one that a window reads.
+        base = int(windows.first[0]) + spec.first_row
         last = int(windows.starts(np.array([len(windows) - 1]))[0])
         self.base = base
         self.order = Order(
@@ -89,8 +93,7 @@ class Batches:
             shard=share,
             drop_remainder=drop_remainder,
             groups=groups,
-            lanes=None if lanes is None else lanes - base,
-            steps=steps,
+            lanes=stateful_batches,
         )
         if not len(self.order):
             raise ValueError(
@@ -103,8 +106,8 @@ class Batches:
             scaler.check_targets([name for name in spec.targets or () if name not in features])
             affine = scaler.affine(series)
         mapped = isinstance(series.values, np.memmap)
-        # Rows are counted from the first start, but in a map, which cannot be cut there.
         rows = (base, last + spec.reach)
+        ahead = spec.target_offsets.step if isinstance(spec.target_offsets, range) else 1
 
         def place(names: Sequence[str], step: int, kind: str) -> Layout:
             columns = series.columns(names)
@@ -120,15 +123,19 @@ class Batches:
         self.layouts: dict[str, Layout] = {}
         self.layouts["features"] = place(features, spec.step, dtype)
         if spec.targets:
-            self.layouts["targets"] = place(tuple(spec.targets), spec.horizon_step, "float32")
+            self.layouts["targets"] = place(tuple(spec.targets), ahead, "float32")
         if spec.known:
-            self.layouts["known"] = place(tuple(spec.known), spec.horizon_step, dtype)
+            self.layouts["known"] = place(tuple(spec.known), ahead, dtype)
         if weights is not None:
-            if not spec.has_horizon:
-                raise ValueError("weights= weighs target rows, and the spec has none: targets=().")
+            if not spec.targets:
+                raise ValueError(
+                    "weights= weighs target rows, and the spec has none: targets=(). Name the "
+                    "targets (WindowSpec.every_step has one at each input row); weights of other "
+                    "targets are added where those are, in a map over the dataset."
+                )
             row_weights = TimeSeries(_row_weights(series, weights))
             self.layouts["weights"] = lay_out(
-                row_weights, np.arange(1), rows, spec.horizon_step, _dtype("float32"), None
+                row_weights, np.arange(1), rows, ahead, _dtype("float32"), None
             )
         self.static = None
         if spec.static:
@@ -149,6 +156,14 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def count_with(self, counter: EpochCounter) -> None:
+        """Set the counter to the first epoch, and to each one that the callback will tell."""
+        if isinstance(self.epoch, FitEpoch):
+            self.epoch.tell(counter)
+            counter.number = self.epoch.number
+        else:
+            counter.number = self.epoch
 
     @property
     def bytes_held(self) -> int:
@@ -171,28 +186,26 @@ class Batches:
             **{name: layout.tables() for name, layout in self.layouts.items()},
         }
 
-    def batch(self, number: Any, key: Any, tables: dict[str, Any], ops: Any) -> Any:
+    def batch(self, number: Any, epoch: dict[str, Any], tables: dict[str, Any], ops: Any) -> Any:
         """One batch, as `window_dataset` describes it.
 
         Args:
             number: of the batch in its epoch.
-            key: of the epoch.
+            epoch: what its order follows from; see `permute.epoch_tables`.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
         """
-        start = self.order.starts(number, key, tables["order"], ops)
+        start = self.order.starts(number, epoch, tables["order"], ops)
         group = None
         if self.needs_group:
             group = ops.searchsorted(tables["group"]["ends"], start)
         read = {}
         for name, layout in self.layouts.items():
             past = name == "features"
-            row = start if past else start + self.spec.first_target
-            length = self.spec.length if past else self.spec.horizon
-            spacing = self.spec.step if past else self.spec.horizon_step
-            if layout.phase == 0:
-                row = row + self.base
-            read[name] = layout.read(row, length, spacing, group, tables[name], ops)
+            offsets = self.spec.input_offsets if past else self.spec.target_offsets
+            # A map is not cut at the base.
+            row = start if layout.phase else start + self.base
+            read[name] = layout.read(row, offsets, group, tables[name], ops)
         if self.static is not None:
             read["static"] = ops.take(tables["group"]["static"], group)
         if self.masks:
@@ -205,21 +218,23 @@ class Batches:
         parts = [inputs]
         if "targets" in read:
             parts.append(ops.squeeze(read["targets"]) if self.squeeze else read["targets"])
-        if "weights" in read:
-            parts.append(ops.mean(read["weights"]))
+        weights = ops.mean(read["weights"]) if "weights" in read else None
+        index = None
         if self.return_index:
             labels = tables["group"].get("label")
-            parts.append(
-                ({} if labels is None else {"group": ops.take(labels, group)})
-                | {
-                    "input_row": start + (self.base + self.spec.last_input),
-                    "target_rows": ops.grid(
-                        start + (self.base + self.spec.last_input + self.spec.delay),
-                        self.spec.horizon,
-                        self.spec.horizon_step,
-                    ),
-                }
-            )
+            index = {} if labels is None else {"group": ops.take(labels, group)}
+            index["input_row"] = start + (self.base + self.spec.last_input)
+            index["target_rows"] = ops.grid(start + self.base, self.spec.target_offsets)
+        if self.order.lanes:
+            real, begins = self.order.marks(number, tables["order"], ops)
+            shown = ops.cast(real, "float32")[:, None]
+            weights = shown if weights is None else weights * shown
+            if index is not None:
+                index["begins"], index["padding"] = begins, ~real
+        if weights is not None and "targets" in read:
+            parts.append(weights)
+        if index is not None:
+            parts.append(index)
         return parts[0] if len(parts) == 1 else tuple(parts)
 
 
@@ -235,49 +250,74 @@ def resolve(series: TimeSeries, spec: WindowSpec) -> WindowSpec:
     return spec
 
 
-def find_windows(series: TimeSeries, spec: WindowSpec, missing: str) -> Windows:
+def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> Windows:
     """The windows of a series under a policy for missing values.
 
     Args:
         series: the series, or a part of a split.
         spec: with its roles spelt out.
-        missing: `"drop"`, `"mask"` or `"error"`.
+        missing: `"drop"`, `"mask"` or `"error"`; None for the windows that would exist if no value
+            were missing.
+
+    Raises:
+        ValueError: a window reads a missing value, and the policy is `"error"`.
     """
-    inputs = (*(spec.features or ()), *spec.static)
-    ahead = (*(spec.targets or ()), *spec.known)
-    used = tuple(dict.fromkeys((*inputs, *ahead)))
+    reads: list[Reads] = []
+    if missing is not None:
+        reads.append((_missing_rows(series, spec.targets), spec.target_offsets))
+    if missing in ("drop", "error"):
+        reads.append((_missing_rows(series, spec.known), spec.target_offsets))
+        reads.append((_missing_rows(series, spec.features), spec.input_offsets))
+    windows = spec.windows(series.segments(), series.target_rows, reads)
+    if missing in ("drop", "error") and spec.static:
+        lacking = _groups_without(series, spec.static)
+        kept = ~lacking[series.group_of(windows.first)]
+        windows = Windows.of(windows.first[kept], windows.counts[kept], windows.stride)
     if missing == "error":
-        for name in used:
-            rows = series.missing_rows([name])
-            if rows.size:
-                raise ValueError(
-                    f"missing='error': column {name!r} lacks a value in {len(rows):,} rows, the "
-                    f"first of them row {rows[0]}. Fill them, or pass missing='drop' or 'mask'."
-                )
-    if missing == "mask":
-        horizon = series.segments(spec.targets) if spec.targets else None
-        return spec.windows(series.segments(), series.target_rows, horizon=horizon)
-    if spec.targets:
-        return spec.windows(series.segments(used), series.target_rows)
-    # To predict what is yet to come, the future rows hold known columns alone.
-    return spec.windows(
-        series.segments(),
-        series.target_rows,
-        inputs=series.segments(inputs),
-        horizon=series.segments(spec.known) if spec.known else None,
+        lost = len(find_windows(series, spec, None)) - len(windows)
+        if lost:
+            raise ValueError(
+                f"missing='error': {lost:,} windows read a missing value ({_told(series, spec)}). "
+                "Fill them, or pass missing='drop' or 'mask'."
+            )
+    return windows
+
+
+def _missing_rows(series: TimeSeries, names: Sequence[str] | None) -> np.ndarray:
+    return series.missing_rows(names) if names else np.empty(0, np.int64)
+
+
+def _groups_without(series: TimeSeries, names: Sequence[str]) -> np.ndarray:
+    """Whether each group lacks every value of one of the columns."""
+    lacking = np.zeros(len(series.groups), bool)
+    for name in names:
+        rows = np.searchsorted(series.missing_rows([name]), series.bounds)
+        lacking |= np.diff(rows) == np.diff(series.bounds)
+    return lacking
+
+
+def _told(series: TimeSeries, spec: WindowSpec) -> str:
+    """How many rows lack a value of each column that windows read, and the first of them."""
+    read = dict.fromkeys((*(spec.features or ()), *(spec.targets or ()), *spec.known, *spec.static))
+    rows = {name: series.missing_rows([name]) for name in read}
+    return ", ".join(
+        f"{name!r} lacks {len(lost):,} rows, the first of them row {lost[0]}"
+        for name, lost in rows.items()
+        if lost.size
     )
 
 
-def _why_none(series: TimeSeries, spec: WindowSpec, missing: str) -> str:
+def _why_none(series: TimeSeries, spec: WindowSpec) -> str:
     """Why not one window exists, and what to do."""
     needs = (
         f"no window exists: lookback={spec.lookback}, step={spec.step}, delay={spec.delay}, "
-        f"horizon={spec.horizon}, horizon_step={spec.horizon_step} reach over {spec.reach:,} rows"
+        f"horizon={spec.horizon}, horizon_step={spec.horizon_step} reach over "
+        f"{spec.reach - spec.first_row:,} rows"
     )
-    plain = spec.windows(series.segments(), np.array([[0, len(series)]]))
-    longest = int(np.diff(series.segments(), axis=1).max())
-    if not len(plain):
-        gaps = len(series.segments()) - len(series.groups)
+    segments = series.segments()
+    if not len(spec.windows(segments, np.array([[0, len(series)]]))):
+        longest = int(np.diff(segments, axis=1).max())
+        gaps = len(segments) - len(series.groups)
         advice = "Shorten the window"
         if gaps:
             advice += ", or make the series with freq='rows', which takes no gap for one"
@@ -286,12 +326,12 @@ def _why_none(series: TimeSeries, spec: WindowSpec, missing: str) -> str:
             f" ({gaps:,} gaps in time, a row every {format_duration(series.freq)})" if gaps else ""
         )
         return f"{needs}, and the longest {where} has {longest:,}{cut}. {advice}."
-    if not len(find_windows(series.only_targets(np.array([[0, len(series)]])), spec, missing)):
-        runs = series.segments(tuple({*(spec.features or ()), *(spec.targets or ()), *spec.known}))
-        best = int(np.diff(runs, axis=1).max()) if len(runs) else 0
+    fitting = len(find_windows(series, spec, None))
+    if fitting:
         return (
-            f"{needs}, and the longest run without a missing value has {best:,}. Leave out the "
-            "columns that lack values, fill them, or pass missing='mask'."
+            f"{needs}, and each of the {fitting:,} that fit reads a missing value "
+            f"({_told(series, spec)}). Leave out the columns that lack values, fill them, or pass "
+            "missing='mask'."
         )
     part = int(np.diff(series.target_rows, axis=1).sum())
     return f"{needs}, and its targets do not fit the {part:,} rows that this part may predict."
@@ -305,28 +345,13 @@ def _windows_by_group(series: TimeSeries, windows: Windows) -> np.ndarray:
     return np.stack([np.concatenate(([0], stops[:-1])), stops], axis=1)
 
 
-def _lanes(spec: WindowSpec, windows: Windows, batch_size: int) -> tuple[np.ndarray, int]:
-    """First starts of `batch_size` chains of windows, as long as they can all be, and length."""
+def _check_lanes(spec: WindowSpec) -> None:
     following = spec.length * spec.step
     if spec.stride != following:
         raise ValueError(
             f"stateful_batches=True needs windows that follow each other: stride={following} "
             f"(the lookback, in whole steps), received stride={spec.stride}."
         )
-    counts = np.diff(windows.ends, prepend=0)
-    low, high = 0, int(counts.max())
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if (counts // middle).sum() >= batch_size else (low, middle - 1)
-    if not low:
-        raise ValueError(
-            f"stateful_batches=True needs at least batch_size={batch_size} windows, "
-            f"found {len(windows)}."
-        )
-    chains = counts // low
-    run = np.repeat(np.arange(len(counts)), chains)[:batch_size]
-    place = np.arange(len(run)) - np.repeat(np.cumsum(chains) - chains, chains)[:batch_size]
-    return windows.first[run] + place * low * spec.stride, low
 
 
 def _static(

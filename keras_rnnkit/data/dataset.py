@@ -2,17 +2,29 @@
 
 import inspect
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from keras_rnnkit.data.batches import Batches
-from keras_rnnkit.data.permute import KEY_STREAM, ROUNDS, SHUFFLE, index_shuffle
+from keras_rnnkit.data.epochs import BROKEN_OFF, EpochCounter
+from keras_rnnkit.data.permute import (
+    GOLDEN,
+    MULTIPLIERS,
+    ROUNDS,
+    SORTED,
+    WORD,
+    WORDS,
+    keyed_range,
+    mixed,
+)
 from keras_rnnkit.data.spec import WindowSpec
 
 __all__ = ["window_dataset"]
 
-INT32_ROWS = 2**31
+INT32_ELEMENTS = 2**31
 
 
 def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
@@ -35,10 +47,10 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
             `keras.utils.set_random_seed` seeds.
         drop_remainder: leave out a last batch that is not full.
         scaler: a fitted `Scaler`, applied to inputs and targets alike.
-        missing: what becomes of windows with missing values: `"drop"` leaves them out, `"mask"`
-            gives 0 for a missing input and, behind the columns (past, known, static), one more of
-            each that is 1 where it was missing (a missing target still drops its window),
-            `"error"` refuses them.
+        missing: what becomes of windows that read a missing value (features at input rows, targets
+            and known columns at target rows): `"drop"` leaves them out, `"mask"` gives 0 for a
+            missing input and, behind the columns (past, known, static), one more of each that is 1
+            where it was missing (a missing target still drops its window), `"error"` refuses them.
         weights: one weight for each row of `series.values`, or a function from times (what the
             clock shows, where the series has a zone) to them; the weight of a window is the mean
             weight of its target rows.
@@ -46,16 +58,24 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
             smaller group come up several times, of those of a larger group an evenly spread part,
             another one in each epoch.
         stateful_batches: row `k` of a batch continues row `k` of the batch before, for stateful
-            layers; reset their states between epochs. `stride` must be the lookback.
+            layers. Every series is shown; where one ends in a row, another begins, and the row's
+            state must be reset: `return_index` tells which rows `begins`. Weights are appended, 0
+            for `padding` rows, for which no window is left in the last batches. `stride` must be
+            the lookback.
         shard: `(count, index)`: one of `count` equally long shares of each epoch, disjoint and
             together complete. Where `count` does not divide the windows, the first few places of
             the epoch come up twice, or with `drop_remainder` the last few not at all.
         squeeze: drop axes of length 1 from the targets.
         return_index: append, for each window, the label of its `group` (of a panel), its last
             `input_row` and its `target_rows`, as a dict; rows are counted in int64, and labels are
-            numbers or text as in `series.groups`.
+            numbers or text as in `series.groups`; with `stateful_batches` also `begins` and
+            `padding`, booleans.
         dtype: in which the inputs are stored: `"float32"`, or `"bfloat16"` or `"float16"` in half
             the memory. Batches are float32 in any case.
+        epoch: the first epoch, whose permutation is the same in every process: to go on where a
+            training broke off. One epoch is over when its last batch is asked for; a pass that is
+            broken off within 16 batches is none, and the next one shows the same order. A
+            `FitEpoch` follows `fit` instead, whatever it reads.
 
     Returns:
         A dataset of `(inputs, targets)`, of `(inputs, targets, weights)` with weights, of `inputs`
@@ -90,54 +110,127 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
         distinct = {id(array): array for array in tf.nest.flatten(arrays)}
         made = {key: as_tensor(tf, array) for key, array in distinct.items()}
         tables = tf.nest.map_structure(lambda array: made[id(array)], arrays)
-        keys = _epoch_keys(tf, batches.seed)
-    count = len(batches)
-    # One element of `keys` an epoch: each new iterator over them draws the next key.
-    places = keys.flat_map(
-        lambda key: tf.data.Dataset.range(count).map(lambda number: (number, key))
-    )
 
     @tf.autograph.experimental.do_not_convert
-    def batch(number: Any, key: Any) -> Any:
-        element = batches.batch(number, key, tables, ops)
-        if batches.order.drop_remainder:
+    def batch(number: Any, epoch: dict[str, Any]) -> Any:
+        element = batches.batch(number, epoch, tables, ops)
+        if batches.order.drop_remainder or batches.order.lanes:
             size = batches.batch_size
             element = tf.nest.map_structure(
                 lambda x: tf.ensure_shape(x, [size, *x.shape[1:]]), element
             )
         return element
 
-    dataset = (
+    def numbered(first: Any, stop: Any, epoch: dict[str, Any]) -> Any:
         # Two batches at work and none in store: a third would take memory and no time off.
-        places.map(batch, num_parallel_calls=2, deterministic=True).apply(
-            tf.data.experimental.assert_cardinality(count)
+        return tf.data.Dataset.range(first, stop).map(
+            lambda number: batch(number, epoch), num_parallel_calls=2, deterministic=True
         )
-    )
+
+    count = len(batches)
+    if batches.order.shuffle:
+        counter = TensorCounter(tf)
+        batches.count_with(counter)
+
+        def tables_of(epoch: Any) -> dict[str, Any]:
+            return _epoch_tables(tf, batches.seed, epoch, batches.order.places)
+
+        spans = _spans(tf, counter, count, tables_of)
+        dataset = spans.flat_map(numbered).apply(tf.data.experimental.assert_cardinality(count))
+    else:
+        dataset = numbered(0, count, {})
     settings = tf.data.Options()
-    # A checkpoint then holds the place in the epoch, not the batches in flight.
-    settings.experimental_symbolic_checkpoint = True
     # The graph optimiser would copy the rows, and finds nothing to fuse in three stages.
     settings.experimental_optimization.apply_default_optimizations = False
     # Each worker of a distribution strategy would else cut the batches, which `shard` is for.
     settings.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    # An iterator's checkpoint holds the tables of its epoch, and needs no counter.
+    settings.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
     return dataset.with_options(settings)
 
 
-def _epoch_keys(tf: Any, seed: int) -> Any:
-    """A dataset of one number, another one each time that it is iterated.
+def _spans(tf: Any, counter: "TensorCounter", count: int, tables_of: Callable[[Any], Any]) -> Any:
+    """The batches of one epoch in two runs `(first, stop)`, each with the tables of the epoch.
 
-    `tf.data.Dataset.random` would mix in the global seed of TensorFlow; the order shall depend on
-    the seed of the dataset alone.
+    The epoch is read off the counter when the first batch is asked for, and counts as over when the
+    second run is: with the last batch, which may be the last thing asked for, or after so many that
+    no one has merely looked at the data.
     """
-    variant = tf.raw_ops.RandomDatasetV2(
-        seed=tf.constant(seed, tf.int64),
-        seed2=tf.constant(KEY_STREAM, tf.int64),
-        seed_generator=tf.raw_ops.DummySeedGenerator(),
-        output_types=[tf.int64],
-        output_shapes=[tf.TensorShape([])],
-        rerandomize_each_iteration=True,
-    )
-    return tf.data.experimental.from_variant(variant, tf.TensorSpec((), tf.int64)).take(1)
+    cut = min(count - 1, BROKEN_OFF)
+    edges = tf.data.Dataset.from_tensor_slices(np.array([[0, cut, False], [cut, count, True]]))
+
+    def under_way(_: Any) -> Any:
+        return counter.read()
+
+    def of_epoch(epoch: Any) -> Any:
+        tables = tables_of(epoch)
+
+        @tf.autograph.experimental.do_not_convert
+        def run(edge: Any) -> Any:
+            over = tf.cond(edge[2] > 0, lambda: counter.write(epoch + 1), tf.no_op)
+            with tf.control_dependencies([over]):
+                return edge[0], edge[1], tf.nest.map_structure(tf.identity, tables)
+
+        return edges.map(run)
+
+    return tf.data.Dataset.range(1).map(under_way).flat_map(of_epoch)
+
+
+def _epoch_tables(tf: Any, seed: int, epoch: Any, count: int) -> dict[str, Any]:
+    """What `permute.epoch_tables` computes, on tensors."""
+
+    def long(number: Any) -> Any:
+        return tf.constant(number, tf.uint64)
+
+    def moved(state: Any, by: int) -> Any:
+        return tf.bitwise.right_shift(state, long(by))
+
+    def mixed_up(state: Any) -> Any:
+        for by, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+            state = tf.bitwise.bitwise_xor(state, moved(state, by)) * long(multiplier)
+        return tf.bitwise.bitwise_xor(state, moved(state, 31))
+
+    turn = long(np.arange(WORDS // 2)) + tf.cast(epoch, tf.uint64) * long(WORDS // 2)
+    numbers = mixed_up(long(mixed(np.array([seed], np.uint64))) + turn * long(GOLDEN))
+    halves = tf.stack([tf.bitwise.bitwise_and(numbers, long(WORD)), moved(numbers, 32)], axis=1)
+    tables = {"words": tf.cast(tf.reshape(halves, [WORDS]), tf.int64)}
+    if count <= SORTED:
+        index = tf.cast(tf.range(1, count + 1, dtype=tf.int64), tf.uint64)
+        number = mixed_up(numbers[0] + index * long(GOLDEN))
+        number = mixed_up(tf.bitwise.bitwise_xor(number, numbers[1]))
+        order = tf.argsort(tf.cast(moved(number, 1), tf.int64), stable=True)
+        tables["order"] = tf.ensure_shape(tf.cast(order, tf.int64), [count])
+    return tables
+
+
+class TensorCounter(EpochCounter):
+    """The number of the epoch under way, where the kernels of a dataset can read and write it.
+
+    A `tf.Variable` would become one for each device under a distribution strategy.
+    """
+
+    def __init__(self, tf: Any) -> None:
+        self.tf = tf
+        with tf.device("CPU:0"):
+            self.handle = tf.raw_ops.VarHandleOp(
+                dtype=tf.int64, shape=[], shared_name=f"keras_rnnkit.epoch.{uuid4()}"
+            )
+
+    @property
+    def number(self) -> int:
+        """The epoch under way, from 0."""
+        return int(self.read())
+
+    @number.setter
+    def number(self, number: int) -> None:
+        with self.tf.device("CPU:0"):
+            self.write(self.tf.constant(number, self.tf.int64))
+
+    def read(self) -> Any:
+        return self.tf.raw_ops.ReadVariableOp(resource=self.handle, dtype=self.tf.int64)
+
+    def write(self, number: Any) -> Any:
+        return self.tf.raw_ops.AssignVariableOp(resource=self.handle, value=number)
 
 
 class TensorOps:
@@ -148,7 +241,6 @@ class TensorOps:
         self.arange = tf.range
         self.minimum = tf.minimum
         self.cast = tf.cast
-        self.where = tf.where
 
     def take(self, values: Any, rows: Any) -> Any:
         return self.tf.gather(values, rows)
@@ -159,32 +251,35 @@ class TensorOps:
     def cast_like(self, values: Any, other: Any) -> Any:
         return self.tf.cast(values, other.dtype)
 
-    def grid(self, start: Any, length: int, spacing: int) -> Any:
-        offsets = np.arange(0, length * spacing, spacing, dtype=start.dtype.as_numpy_dtype)
-        return start[:, None] + offsets
+    def grid(self, start: Any, offsets: Sequence[int]) -> Any:
+        return start[:, None] + np.array(offsets, dtype=start.dtype.as_numpy_dtype)
 
     def slices(self, values: Any, start: Any, length: int, spacing: int) -> Any:
         # An index for each row of each window: half of it will do for all but very long series.
-        if values.shape[0] < INT32_ROWS:
+        # The kernel counts numbers, not rows.
+        if values.shape.num_elements() < INT32_ELEMENTS:
             start = self.tf.cast(start, self.tf.int32)
         # A fifth faster than gather, which looks at the axes of each slice.
-        return self.tf.gather_nd(values, self.grid(start, length, spacing)[..., None])
+        rows = self.grid(start, range(0, length * spacing, spacing))
+        return self.tf.gather_nd(values, rows[..., None])
 
     def searchsorted(self, ends: Any, index: Any) -> Any:
         return self.tf.searchsorted(ends, index, side="right", out_type=self.tf.int64)
 
-    def shuffle(self, index: Any, key: Any, largest: int) -> Any:
+    def permuted(self, place: Any, words: Any, count: int) -> Any:
         tf = self.tf
-        if hasattr(tf.raw_ops, "RandomIndexShuffle"):
-            seed = tf.stack([tf.constant(SHUFFLE, tf.int64), key, tf.constant(0, tf.int64)])
+        largest = keyed_range(count)
+
+        def shuffled(index: Any, keys: Any) -> Any:
             return tf.raw_ops.RandomIndexShuffle(
-                index=index, seed=seed, max_index=tf.constant(largest, tf.int64), rounds=ROUNDS
+                index=index, seed=keys, max_index=tf.constant(largest, tf.int64), rounds=ROUNDS
             )
 
-        def shuffled(index: np.ndarray, key: np.ndarray) -> np.ndarray:
-            return index_shuffle(index, int(key), largest)
-
-        return tf.ensure_shape(tf.numpy_function(shuffled, [index, key], tf.int64), index.shape)
+        for keys in (words[:3], words[3:]):
+            place = shuffled(place, keys)
+            if largest >= count:
+                place = tf.where(place >= count, shuffled(place, keys), place)
+        return place
 
     def mean(self, values: Any) -> Any:
         return self.tf.reduce_mean(values, axis=1)
@@ -210,7 +305,7 @@ def as_tensor(tf: Any, array: np.ndarray) -> Any:
     # TensorFlow ends the process on a buffer that does not lie on a 64-byte boundary.
     fits = array.flags.c_contiguous and array.ctypes.data % 64 == 0 and dtype.isnative
     if fits and array.size:
-        return tf.experimental.dlpack.from_dlpack(_Writable(array).array.__dlpack__())
+        return tf.experimental.dlpack.from_dlpack(np.asarray(_Writable(array)).__dlpack__())
     if mapped:
         warnings.warn(
             "the memory map is copied into memory: its rows do not begin on a 64-byte boundary, "
@@ -224,8 +319,8 @@ def as_tensor(tf: Any, array: np.ndarray) -> Any:
 class _Writable:
     """The memory of an array without its read-only mark, which DLPack cannot express.
 
-    Nothing writes to it: tensors are immutable. The exporting array keeps this object, and so the
-    memory, alive.
+    Nothing writes to it: tensors are immutable. An array made of this keeps it, and so the memory,
+    alive. It must not know that array in turn: no garbage collector sees through one.
     """
 
     def __init__(self, array: np.ndarray) -> None:
@@ -234,7 +329,6 @@ class _Writable:
             **array.__array_interface__,
             "data": (array.ctypes.data, False),
         }
-        self.array = np.asarray(self)
 
 
 def _signature() -> inspect.Signature:

@@ -87,7 +87,7 @@ def to_frame(
         values = scaler.inverse_transform(
             values, names if len(names) > 1 else names[0], groups=labels
         )
-    ahead = spec.delay + np.arange(spec.horizon) * spec.horizon_step
+    ahead = spec.ahead
     rows = origin[:, np.newaxis] + ahead
     # Without targets a window may end at a gap, behind which the rows are not its future.
     segments = series.segments()

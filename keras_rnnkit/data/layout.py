@@ -62,25 +62,31 @@ class Layout:
         return tables
 
     def read(
-        self, row: Any, length: int, spacing: int, group: Any, tables: dict[str, Any], ops: Any
+        self,
+        start: Any,
+        offsets: range | tuple[int, ...],
+        group: Any,
+        tables: dict[str, Any],
+        ops: Any,
     ) -> Any:
-        """`length` rows from each of `row` on, `(rows, length, columns)` float32.
+        """The rows at these offsets from each start, `(starts, offsets, columns)` float32.
 
         Args:
-            row: `(rows,)` first row of each.
-            length: rows to read from there on.
-            spacing: rows from one row read to the next.
-            group: `(rows,)` group of each, whose statistics scale it.
+            start: `(starts,)` rows.
+            offsets: rows from a start to each row read.
+            group: `(starts,)` group of each, whose statistics scale it.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
         """
-        if not self.phase:
-            values = ops.slices(tables["values"], row, length, spacing)
+        first, length = start + offsets[0], len(offsets)
+        spacing = offsets.step if isinstance(offsets, range) else 0
+        if spacing and not self.phase:
+            values = ops.slices(tables["values"], first, length, spacing)
         elif spacing == self.step or length == 1:
-            values = ops.slices(tables["values"], self._position(row), length, 1)
+            values = ops.slices(tables["values"], self._position(first), length, 1)
         else:
-            rows = self._position(ops.grid(row, length, spacing))
-            values = ops.take(tables["values"], rows)
+            rows = ops.grid(start, offsets)
+            values = ops.take(tables["values"], self._position(rows) if self.phase else rows)
         if self.columns is not None:
             values = ops.take_columns(values, tables["columns"])
         if self.mean is not None:

@@ -1,13 +1,15 @@
 """WindowLoader: the same windows as window_dataset as a keras.utils.PyDataset."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_rnnkit.data.batches import Batches
+from keras_rnnkit.data.epochs import BROKEN_OFF, EpochCounter
 from keras_rnnkit.data.maps import check_file
-from keras_rnnkit.data.permute import epoch_key, index_shuffle
+from keras_rnnkit.data.permute import epoch_tables, permuted
 from keras_rnnkit.data.spec import WindowSpec
 
 __all__ = ["WindowLoader"]
@@ -27,8 +29,8 @@ class WindowLoader(keras.utils.PyDataset):
         **options: as in `window_dataset`.
 
     Attributes:
-        epoch: the epoch under way, from 0; Keras moves it on after each epoch, and once more after
-            it has peeked into the data to build a model.
+        epoch: the epoch under way, from 0. `fit` moves it on after each epoch; a loop of your own
+            sets it.
 
     Raises:
         ValueError: as `window_dataset`.
@@ -53,7 +55,19 @@ class WindowLoader(keras.utils.PyDataset):
         super().__init__(workers=1)
         self._batches = Batches.of(series, spec, options)
         self._tables = self._batches.tables()
-        self.epoch = 0
+        self._counter = EpochCounter()
+        self._batches.count_with(self._counter)
+        # Batches given since `fit` began an epoch.
+        self._given: int | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, from 0."""
+        return self._counter.number
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        self._counter.number = number
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: the tables are made of the batches again."""
@@ -71,19 +85,33 @@ class WindowLoader(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         check_file(self._batches.series.values)
-        key = epoch_key(self._batches.seed, self.epoch)
-        return self._batches.batch(index, key, self._tables, ArrayOps())
+        if self._given is not None:
+            self._given += 1
+        epoch = epoch_tables(self._batches.seed, self.epoch, self._batches.order.places)
+        return self._batches.batch(index, epoch, self._tables, ArrayOps())
+
+    def on_epoch_begin(self) -> None:
+        """Keras begins to read an epoch, or to look at the first batch."""
+        self._given = 0
 
     def on_epoch_end(self) -> None:
-        """Go on to the permutation of the next epoch."""
-        self.epoch += 1
+        """Go on to the permutation of the next epoch, if Keras has read this one.
+
+        Keras calls it after a look at the data too, and where it has read nothing at all.
+        """
+        given, self._given = self._given, None
+        if given is None:
+            return
+        # Processes that read ahead count for themselves.
+        if given > min(len(self) - 1, BROKEN_OFF) or self.use_multiprocessing:
+            self.epoch += 1
 
 
 class ArrayOps:
     """The operations of `Batches.batch` on arrays."""
 
-    minimum = staticmethod(min)
-    where = staticmethod(np.where)
+    minimum = staticmethod(np.minimum)
+    permuted = staticmethod(permuted)
 
     def arange(self, start: int, stop: int) -> np.ndarray:
         return np.arange(start, stop, dtype=np.int64)
@@ -100,8 +128,8 @@ class ArrayOps:
     def take_columns(self, values: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return values[..., columns]
 
-    def grid(self, start: np.ndarray, length: int, spacing: int) -> np.ndarray:
-        return start[:, np.newaxis] + np.arange(0, length * spacing, spacing)
+    def grid(self, start: np.ndarray, offsets: Sequence[int]) -> np.ndarray:
+        return start[:, np.newaxis] + np.array(offsets)
 
     def slices(
         self, values: np.ndarray, start: np.ndarray, length: int, spacing: int
@@ -116,9 +144,6 @@ class ArrayOps:
 
     def searchsorted(self, ends: np.ndarray, index: np.ndarray) -> np.ndarray:
         return np.searchsorted(ends, index, side="right")
-
-    def shuffle(self, index: np.ndarray, key: int, largest: int) -> np.ndarray:
-        return index_shuffle(index, key, largest)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         return values.mean(axis=1)

@@ -28,9 +28,8 @@ class Order:
             the shards unequal.
         groups: `(groups, 2)` `[start, stop)` windows of each group, to show groups equally often;
             None to show every window once.
-        lanes: `(batch_size,)` first start of each row of stateful batches; None for batches of
-            independent windows.
-        steps: batches of an epoch of lanes.
+        lanes: whether row `k` of a batch continues row `k` of the batch before. The windows in
+            their order are then cut into `batch_size` lanes of equal length.
     """
 
     windows: Windows
@@ -40,21 +39,20 @@ class Order:
     shard: int = 0
     drop_remainder: bool = False
     groups: np.ndarray | None = None
-    lanes: np.ndarray | None = None
-    steps: int = 0
+    lanes: bool = False
 
     @property
     def places(self) -> int:
-        """Windows that all shards together show in an epoch."""
-        if self.lanes is not None:
-            return self.steps * self.batch_size
+        """Places for windows that all shards together have in an epoch."""
+        if self.lanes:
+            return -(-len(self.windows) // self.batch_size) * self.batch_size
         if self.groups is None:
             return len(self.windows)
         return -(-len(self.windows) // len(self.groups)) * len(self.groups)
 
     @property
     def size(self) -> int:
-        """Windows that this shard shows in an epoch."""
+        """Places for windows that this shard has in an epoch."""
         share = self.places / self.shards
         return int(share) if self.drop_remainder else -int(-share // 1)
 
@@ -77,46 +75,65 @@ class Order:
             tables["group_size"] = sizes
             distinct, at = np.unique(sizes, return_inverse=True)
             tables["group_spread"] = np.array([_spread(int(size)) for size in distinct])[at]
-        if self.lanes is not None:
-            tables["lanes"] = self.lanes
         return tables
 
-    def starts(self, batch: Any, key: Any, tables: dict[str, Any], ops: Any) -> Any:
+    def starts(self, batch: Any, epoch: dict[str, Any], tables: dict[str, Any], ops: Any) -> Any:
         """Start rows of the windows of one batch, int64.
 
         Args:
             batch: number of the batch in its epoch.
-            key: the epoch's key, an integer.
+            epoch: what the order of the epoch follows from; see `permute.epoch_tables`.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations.
         """
-        if self.lanes is not None:
-            return tables["lanes"] + batch * self.windows.stride
+        if self.lanes:
+            # The rows that no window is left for show the last one once more.
+            place = self._lane_places(batch)
+            return self._starts_at(ops.minimum(place, len(self.windows) - 1), tables, ops)
         low = batch * self.batch_size
         place = ops.arange(low, ops.minimum(low + self.batch_size, self.size))
         if self.shards > 1:
             # Shards that do not divide the windows begin again at the first places.
             place = (place * self.shards + self.shard) % self.places
         if self.shuffle:
-            place = self._permuted(place, key, ops)
+            if "order" in epoch:
+                place = ops.take(epoch["order"], place)
+            else:
+                place = ops.permuted(place, epoch["words"], self.places)
         if self.groups is not None:
-            place = self._balanced(place, key, tables, ops)
+            place = self._balanced(place, epoch, tables, ops)
+        return self._starts_at(place, tables, ops)
+
+    def marks(self, batch: Any, tables: dict[str, Any], ops: Any) -> tuple[Any, Any]:
+        """Of each row of a batch of lanes, whether it has a window, and whether one that begins.
+
+        A window begins where a series or segment does, where a window before it is left out, and in
+        the first batch of an epoch: whatever state the row carries is of another run of rows then.
+        """
+        place = self._lane_places(batch)
+        real = place < len(self.windows)
+        run = ops.searchsorted(tables["ends"], ops.minimum(place, len(self.windows) - 1))
+        begins = (place == ops.take(tables["before"], run)) | (place * 0 + batch == 0)
+        return real, begins & real
+
+    @property
+    def begins(self) -> int:
+        """Windows of an epoch of lanes that `marks` tells as beginning."""
+        lanes = np.arange(0, len(self.windows), len(self))
+        return len(np.union1d(lanes, self.windows.ends - self.windows.counts))
+
+    def _lane_places(self, batch: Any) -> Any:
+        return np.arange(self.batch_size) * len(self) + batch
+
+    def _starts_at(self, place: Any, tables: dict[str, Any], ops: Any) -> Any:
+        """Start rows of the windows with these numbers."""
         if len(self.windows.first) == 1:
             return tables["first"][0] + place * self.windows.stride
         run = ops.searchsorted(tables["ends"], place)
         offset = place - ops.take(tables["before"], run)
         return ops.take(tables["first"], run) + offset * self.windows.stride
 
-    def _permuted(self, place: Any, key: Any, ops: Any) -> Any:
-        largest = self.places - 1
-        if largest & (largest - 1):
-            return ops.shuffle(place, key, largest)
-        # At a power of two the kernel counts one bit too few and repeats an index, so the range
-        # is taken one larger, and what falls on the place too many goes through once more.
-        first = ops.shuffle(place, key, largest + 1)
-        return ops.where(first > largest, ops.shuffle(first, key, largest + 1), first)
-
-    def _balanced(self, place: Any, key: Any, tables: dict[str, Any], ops: Any) -> Any:
+    def _balanced(self, place: Any, epoch: dict[str, Any], tables: dict[str, Any], ops: Any) -> Any:
         """Each group in turn; inside a group all windows before one comes again.
 
         A group steps through its windows in strides of about the golden section, so that the
@@ -127,7 +144,7 @@ class Order:
         size = ops.take(tables["group_size"], group)
         index = turn * ops.take(tables["group_spread"], group)
         if self.shuffle:
-            index = index + key
+            index = index + epoch["words"][0]
         return ops.take(tables["group_first"], group) + index % size
 
 

@@ -1,8 +1,11 @@
-"""The permutation of an epoch in NumPy: what TensorFlow's kernels compute, without TensorFlow.
+"""The order of an epoch in NumPy: what `dataset.py` computes with TensorFlow's kernels.
 
-An index goes through four rounds of the block cipher Simon (Beaulieu et al., 2013) on the smallest
-even number of bits, at least 16, and again until it falls inside the range (cycle walking: Black
-and Rogaway, 2002). The key of an epoch comes from Philox 4x32-10 (Salmon et al., 2011).
+An epoch has six words of 32 bits, from SplitMix64 (Steele, Lea and Flood, 2014) seeded with the
+seed. Up to 65,536 windows are ordered by a number that SplitMix64 makes of each index and four
+words. More of them go through two permutations, each with three words for its key: one alone knows
+too few keys. In each, an index goes through eight rounds of the block cipher Simon (Beaulieu et
+al., 2013) on the smallest even number of bits, and again until it falls inside the range (cycle
+walking: Black and Rogaway, 2002); that is `tf.raw_ops.RandomIndexShuffle`.
 """
 
 from functools import lru_cache
@@ -10,94 +13,98 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KEY_STREAM", "ROUNDS", "SHUFFLE", "epoch_key", "index_shuffle"]
+__all__ = [
+    "GOLDEN",
+    "MULTIPLIERS",
+    "ROUNDS",
+    "SORTED",
+    "WORD",
+    "WORDS",
+    "epoch_tables",
+    "keyed_range",
+    "mixed",
+    "permuted",
+]
 
-KEY_STREAM = 0x5EED
-SHUFFLE = 0x1DEA
-ROUNDS = 4
+ROUNDS = 8
+WORDS = 6
+SORTED = 1 << 16
+GOLDEN = 0x9E3779B97F4A7C15
+MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 SIMON_C = 0xFFFFFFFC
 SIMON_Z = 0x7369F885192C0EF5
-PHILOX_M = (0xD2511F53, 0xCD9E8D57)
-PHILOX_W = (0x9E3779B9, 0xBB67AE85)
-WORD = 0xFFFFFFFF
-SMALLEST_BLOCK = 16
+WORD = 2**32 - 1
 BLOCK = 8192
 
 
-def _philox(seed: int, stream: int, sample: int) -> int:
-    """Number `sample` of the sequence of 32-bit numbers of a seed and a stream."""
-    block = sample // 4
-    counter = [block & WORD, block >> 32, stream & WORD, (stream >> 32) & WORD]
-    key = [seed & WORD, (seed >> 32) & WORD]
-    for _ in range(10):
-        low, high = counter[0] * PHILOX_M[0], counter[2] * PHILOX_M[1]
-        counter = [
-            (high >> 32) ^ counter[1] ^ key[0],
-            high & WORD,
-            (low >> 32) ^ counter[3] ^ key[1],
-            low & WORD,
-        ]
-        key = [(word + step) & WORD for word, step in zip(key, PHILOX_W, strict=True)]
-    return counter[sample % 4]
+def mixed(state: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64, a permutation of the 64-bit numbers."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(MULTIPLIERS[0])
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(MULTIPLIERS[1])
+    return np.asarray(state ^ (state >> np.uint64(31)))
 
 
-@lru_cache(maxsize=16)
-def epoch_key(seed: int, epoch: int) -> int:
-    """The key of an epoch, counted from 0: what the dataset of keys in `dataset.py` draws."""
-    first = _philox(seed, KEY_STREAM, 2 * epoch)
-    second = _philox(seed, KEY_STREAM, 2 * epoch + 1)
-    return _philox(first, second, 0)
+@lru_cache(maxsize=8)
+def epoch_tables(seed: int, epoch: int, count: int) -> dict[str, np.ndarray]:
+    """What the order of an epoch of `count` windows follows from.
 
-
-def index_shuffle(index: np.ndarray, key: int, largest: int) -> np.ndarray:
-    """Where each index stands in the key's permutation of `[0, largest]`, int64.
-
-    The same numbers as `tf.raw_ops.RandomIndexShuffle` with seed `[SHUFFLE, key, 0]`.
+    Returns:
+        `"words"`, `(6,)` int64; up to `SORTED` windows also `"order"`, `(count,)` int64: which of
+        them stands at each place.
     """
-    if largest == 0:
-        return np.zeros_like(index)
-    bits = int(np.ceil(np.log2(largest)))
-    if bits <= SMALLEST_BLOCK:
-        return _table(key, largest)[index]
-    block = index // BLOCK
-    result = np.empty_like(index)
+    turn = np.arange(WORDS // 2, dtype=np.uint64) + np.uint64(epoch * WORDS // 2)
+    numbers = mixed(mixed(np.array([seed], np.uint64)) + turn * np.uint64(GOLDEN))
+    halves = np.stack([numbers & np.uint64(WORD), numbers >> np.uint64(32)], axis=1)
+    tables = {"words": halves.reshape(-1).astype(np.int64)}
+    if count <= SORTED:
+        index = np.arange(1, count + 1, dtype=np.uint64)
+        number = mixed(mixed(numbers[0] + index * np.uint64(GOLDEN)) ^ numbers[1])
+        tables["order"] = np.argsort(number >> np.uint64(1), kind="stable")
+    return tables
+
+
+def keyed_range(count: int) -> int:
+    """The largest index of the range that the kernel is told, for a permutation of `[0, count)`.
+
+    At a power of two the kernel counts one bit too few and repeats an index. The range is then
+    taken one larger, and what falls on the index too many goes through once more.
+    """
+    largest = count - 1
+    return largest if largest & (largest - 1) else largest + 1
+
+
+def permuted(place: np.ndarray, words: np.ndarray, count: int) -> np.ndarray:
+    """Which of more than `SORTED` windows stands at each place of the epoch, int64."""
+    block = place // BLOCK
+    result = np.empty_like(place)
     for number in np.unique(block).tolist():
         here = block == number
-        result[here] = _block(key, largest, number)[index[here] - number * BLOCK]
+        at = place[here] - number * BLOCK
+        result[here] = _block(tuple(words.tolist()), count, number)[at]
     return result
 
 
 @lru_cache(maxsize=16)
-def _block(key: int, largest: int, number: int) -> np.ndarray:
-    """Where some thousand neighbouring indices stand: as quick as a few dozen."""
-    bits = int(np.ceil(np.log2(largest)))
-    cipher = _Simon(key, bits + bits % 2)
-    stop = min((number + 1) * BLOCK, largest + 1)
-    result = cipher(np.arange(number * BLOCK, stop, dtype=np.uint64))
-    while (outside := result > largest).any():
-        result[outside] = cipher(result[outside])
-    return result.astype(np.int64)
-
-
-@lru_cache(maxsize=4)
-def _table(key: int, largest: int) -> np.ndarray:
-    """The whole permutation of a small range, where a walk may take thousands of steps."""
-    image = _Simon(key, SMALLEST_BLOCK)(np.arange(1 << SMALLEST_BLOCK, dtype=np.uint64))
-    after = image.astype(np.int64)
-    # Each round doubles the steps that a walk has gone, until all that began inside end there.
-    while (after[: largest + 1] > largest).any():
-        after = np.where(after > largest, after[after], after)
-    return after[: largest + 1]
+def _block(words: tuple[int, ...], count: int, number: int) -> np.ndarray:
+    """The windows at some thousand neighbouring places: as quick as a few dozen."""
+    place = np.arange(number * BLOCK, min((number + 1) * BLOCK, count), dtype=np.uint64)
+    bits = (keyed_range(count) - 1).bit_length()
+    for keys in (words[:3], words[3:]):
+        cipher = _Simon(keys, bits + bits % 2)
+        place = cipher(place)
+        while (outside := place >= count).any():
+            place[outside] = cipher(place[outside])
+    return place.astype(np.int64)
 
 
 class _Simon:
     """Simon's round function and key schedule on blocks of a given number of bits."""
 
-    def __init__(self, key: int, bits: int) -> None:
+    def __init__(self, keys: tuple[int, ...], bits: int) -> None:
         self.width = bits // 2
         self.mask = np.uint64((1 << self.width) - 1)
-        self.keys: list[Any] = [np.uint64(word) & self.mask for word in (SHUFFLE, key & WORD, 0)]
-        for number in range(3, ROUNDS):
+        self.keys: list[Any] = [np.uint64(word) & self.mask for word in keys]
+        for number in range(len(keys), ROUNDS):
             z = np.uint64(SIMON_Z >> (number - 3) & 1)
             turned = self.rotate(self.keys[-1], -3) ^ self.rotate(self.keys[-1], -4)
             constant = (np.uint64(SIMON_C) & self.mask) ^ z

@@ -1,7 +1,7 @@
 """describe: how many windows a series gives, which are dropped and why, as a table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +9,15 @@ import numpy as np
 from keras_rnnkit.data.batches import Batches, find_windows, resolve
 from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import Windows, WindowSpec
-from keras_rnnkit.data.split import Split, check_split
+from keras_rnnkit.data.split import Split, check_split, read_across
 from keras_rnnkit.data.times import moment
 from keras_rnnkit.data.zones import zone_name
 
 __all__ = ["PartReport", "WindowReport", "describe"]
 
 BLOCK_ROWS = 1 << 19
+# Lines of the table that are left out where they are 0 in every part.
+OPTIONAL = ("across_gap", "other_part", "between_strides", "missing", "padding", "begins")
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,16 @@ class PartReport:
         rows: of the series.
         possible: starts at which a window fits into its group.
         across_gap: of these, starts whose window would cross a gap in time.
-        missing: starts whose window would hold a missing value.
         other_part: starts whose targets lie in another part.
         between_strides: starts passed over by `stride`.
+        missing: windows that would read a missing value.
         windows: what is left.
         input_rows: rows that are an input of some window.
         target_rows: rows that are a target of some window.
         batches: of an epoch.
+        padding: rows of these batches that hold no window, with `stateful_batches`: their weight
+            is 0.
+        begins: windows whose row must forget its state first, with `stateful_batches`.
         bytes_held: by the dataset, besides the series itself.
         groups: of the series.
         groups_without_window: of these, with no window.
@@ -45,13 +50,15 @@ class PartReport:
     rows: int
     possible: int
     across_gap: int
-    missing: int
     other_part: int
     between_strides: int
+    missing: int
     windows: int
     input_rows: int
     target_rows: int
     batches: int
+    padding: int
+    begins: int
     bytes_held: int
     groups: int
     groups_without_window: int
@@ -67,7 +74,11 @@ class WindowReport:
     Attributes:
         parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
         split_check: what the check of the split says; empty for a series.
-        given_away: targets whose first row is among the inputs: `delay=0`, and a feature too.
+        given_away: targets that a window's inputs show: features too, and read at a row that is a
+            target (`delay` of 0 or less).
+        given_steps: how many of a window's target rows are among its inputs, and how many it has.
+        read_across: rows that windows without targets read in a part and that are targets of
+            another, by both names: a leak where inputs serve as targets.
         scaled: columns of the windows that `scaler` scales.
         unscaled: columns of the windows that stay as they are, where there is a scaler.
         zone: name of the time zone that the times are of, or None.
@@ -76,6 +87,8 @@ class WindowReport:
     parts: dict[str, PartReport]
     split_check: str
     given_away: tuple[str, ...] = ()
+    given_steps: tuple[int, int] = (0, 0)
+    read_across: dict[tuple[str, str], int] = field(default_factory=dict)
     scaled: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
     zone: str | None = None
@@ -88,20 +101,22 @@ class WindowReport:
             ("targets to", "last_target"),
             ("possible starts", "possible"),
             ("- across a gap in time", "across_gap"),
-            ("- over a missing value", "missing"),
             ("- targets in another part", "other_part"),
             ("- between strides", "between_strides"),
+            ("- over a missing value", "missing"),
             ("windows", "windows"),
             ("rows used as inputs", "input_rows"),
             ("rows used as targets", "target_rows"),
             ("batches an epoch", "batches"),
+            ("rows of weight 0", "padding"),
+            ("rows to reset", "begins"),
             ("memory held (MB)", "bytes_held"),
             ("groups", "groups"),
             ("groups without a window", "groups_without_window"),
         )
         for label, name in lines:
             values = [getattr(part, name) for part in self.parts.values()]
-            if name in ("across_gap", "missing", "other_part", "between_strides"):
+            if name in OPTIONAL:
                 if not any(values):
                     continue
             elif name.startswith("groups") and all(
@@ -134,8 +149,18 @@ class WindowReport:
         if self.split_check:
             text.append(f"split: {self.split_check}")
         if self.given_away:
+            within, steps = self.given_steps
+            told = f"leak: the inputs hold the answer: {', '.join(self.given_away)}"
+            if within < steps:
+                told += (
+                    f", in {within:,} of {steps:,} target rows; only a model that looks back alone "
+                    "(no Bidirectional, no pooling over time) does not see it"
+                )
+            text.append(told)
+        for (part, other), number in self.read_across.items():
             text.append(
-                f"leak: delay=0 puts the answer into the inputs: {', '.join(self.given_away)}"
+                f"leak if inputs serve as targets: windows of {part} read {number:,} target rows "
+                f"of {other}; WindowSpec.every_step keeps targets in their part"
             )
         return "\n".join(text)
 
@@ -189,15 +214,19 @@ def describe(
     parts = {name: as_series(part) for name, part in parts.items()}
     first = next(iter(parts.values()))
     roles, zone = resolve(first, spec), first.zone
-    whole = _Whole.of(first, roles, options.get("missing", "drop"))
+    whole = _Whole.of(first, roles)
     used = _used(roles)
     scaler = options.get("scaler")
     scaled = tuple(name for name in used if scaler is not None and name in scaler.columns)
-    seen = set(roles.features or ()) if roles.delay == 0 else set()
+    targets = roles.target_offsets
+    shown = sum(1 for offset in targets if offset in roles.input_offsets)
+    seen = set(roles.features or ()) if shown else set()
     return WindowReport(
         {name: _part(part, roles, whole, batch_size, options) for name, part in parts.items()},
         check,
         tuple(name for name in roles.targets or () if name in seen),
+        (shown, len(targets)),
+        read_across(parts, roles) if len(parts) > 1 else {},
         scaled,
         () if scaler is None else tuple(name for name in used if name not in scaled),
         None if zone is None else zone_name(zone),
@@ -216,18 +245,16 @@ class _Whole(NamedTuple):
 
     possible: int
     unbroken: int
-    complete: int
     lacking: dict[str, int]
 
     @classmethod
-    def of(cls, series: TimeSeries, spec: WindowSpec, missing: str) -> "_Whole":
+    def of(cls, series: TimeSeries, spec: WindowSpec) -> "_Whole":
         every = replace(spec, stride=1)
         everywhere = series.only_targets(np.array([[0, len(series)]]))
         in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
         return cls(
             len(every.windows(in_groups, everywhere.target_rows)),
             len(every.windows(series.segments(), everywhere.target_rows)),
-            len(find_windows(everywhere, every, missing)),
             series.missing_counts(),
         )
 
@@ -242,24 +269,31 @@ def _part(
     missing = options.get("missing", "drop")
     windows = find_windows(series, spec, missing)
     every = replace(spec, stride=1)
-    here = len(windows if spec.stride == 1 else find_windows(series, every, missing))
-    batches = bytes_held = 0
+    # Strides are counted before missing values leave windows out.
+    strided = len(find_windows(series, spec, None))
+    here = strided if spec.stride == 1 else len(find_windows(series, every, None))
+    batches = bytes_held = padding = begins = 0
     if len(windows):
         made = Batches.of(series, spec, {"batch_size": batch_size, **options})
         batches, bytes_held = len(made), made.bytes_held
+        if made.order.lanes:
+            padding = made.order.places - len(windows)
+            begins = made.order.begins
     served = series.group_of(windows.first[np.diff(windows.ends, prepend=0) > 0])
     groups = int(np.count_nonzero(np.diff(served, prepend=-1)))
     return PartReport(
         rows=len(series),
         possible=whole.possible,
         across_gap=whole.possible - whole.unbroken,
-        missing=whole.unbroken - whole.complete,
-        other_part=whole.complete - here,
-        between_strides=here - len(windows),
+        other_part=whole.unbroken - here,
+        between_strides=here - strided,
+        missing=strided - len(windows),
         windows=len(windows),
-        input_rows=_covered(windows, spec.length, spec.step),
-        target_rows=_covered(windows, spec.horizon, spec.horizon_step) if spec.has_horizon else 0,
+        input_rows=_covered(windows, spec.input_offsets),
+        target_rows=_covered(windows, spec.target_offsets) if spec.has_horizon else 0,
         batches=batches,
+        padding=padding,
+        begins=begins,
         bytes_held=bytes_held,
         groups=len(series.groups),
         groups_without_window=len(series.groups) - groups,
@@ -284,11 +318,17 @@ def _target_times(series: TimeSeries) -> dict[str, str]:
     }
 
 
-def _covered(windows: Windows, length: int, step: int) -> int:
-    """Rows `start + k * step` for `k < length` of any window, each counted once."""
+def _covered(windows: Windows, offsets: range | tuple[int, ...]) -> int:
+    """Rows at one of the offsets from the start of any window, each counted once."""
     if not len(windows):
         return 0
-    span = (length - 1) * step
+    # How many they are does not depend on where the first of them lies.
+    offsets = (
+        range(0, offsets[-1] - offsets[0] + 1, offsets.step)
+        if isinstance(offsets, range)
+        else tuple(offset - offsets[0] for offset in offsets)
+    )
+    span = offsets[-1]
     begin = int(windows.first[0])
     end = int(windows.starts(np.array([len(windows) - 1]))[0]) + span + 1
     size = max(BLOCK_ROWS, 4 * span)
@@ -300,11 +340,16 @@ def _covered(windows: Windows, length: int, step: int) -> int:
         covered = np.zeros(high - low + span, dtype=bool)
         covered[starts - (low - span)] = True
         reached = 1
-        while reached < length:
-            # What is covered once covers twice as far when it is moved on by as much.
-            move = min(reached, length - reached)
-            covered[move * step :] |= covered[: len(covered) - move * step].copy()
-            reached += move
+        if isinstance(offsets, range):
+            while reached < len(offsets):
+                # What is covered once covers twice as far when it is moved on by as much.
+                move = min(reached, len(offsets) - reached)
+                covered[move * offsets.step :] |= covered[: -move * offsets.step].copy()
+                reached += move
+        else:
+            begun = covered.copy()
+            for offset in offsets[1:]:
+                covered[offset:] |= begun[:-offset]
         total += int(np.count_nonzero(covered[span:]))
     return total
 

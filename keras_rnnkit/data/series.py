@@ -43,7 +43,9 @@ class TimeSeries:
     window never leaves its segment.
 
     Args:
-        values: numbers, shape `(rows, columns)` or `(rows,)`; or a DataFrame that narwhals reads
+        values: numbers, shape `(rows, columns)` or `(rows,)`, or `(series, time steps, columns)` of
+            series of equal length, with a `group` label for each series (by default its number)
+            and a `time` for each step; or a DataFrame that narwhals reads
             (pandas, polars, PyArrow, ...); or the path of a `.npy` file, which is mapped, not
             read. Floating arrays and memory maps are kept without a copy; whole numbers that are
             no map become floating. NaN and infinity mean missing.
@@ -409,8 +411,18 @@ def _columns(
     values = _floating(values)
     if values.ndim == 1:
         values = values[:, np.newaxis]
+    if values.ndim == 3:
+        count, length, columns = values.shape
+        values = values.reshape(count * length, columns)
+        labels = np.arange(count) if group is None else np.asarray(group)
+        group = np.repeat(labels, length) if len(labels) == count else group
+        if time is not None and len(time) == length:
+            time = np.tile(np.asarray(time), count)
     if values.ndim != 2 or not values.shape[1]:
-        raise ValueError(f"values= must have shape (rows, columns), received {values.shape}.")
+        raise ValueError(
+            "values= must have shape (rows, columns) or (series, time steps, columns), "
+            f"received {values.shape}."
+        )
     if names is None:
         names = [str(index) for index in range(values.shape[1])]
     if len(names) != values.shape[1]:

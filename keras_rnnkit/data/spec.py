@@ -1,13 +1,19 @@
 """WindowSpec: which rows make a window. Index arithmetic alone: no data, no TensorFlow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-__all__ = ["WindowSpec", "Windows", "intersect"]
+__all__ = ["Reads", "WindowSpec", "Windows", "covered", "intersect"]
 
 LARGEST_ROW = 2**62
+CHUNK_ROWS = 1 << 20
+
+# Rows that lack a value, and where from its start a window reads them.
+Reads = tuple[np.ndarray, range | tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -17,19 +23,22 @@ class WindowSpec:
     The inputs are `length = ceil(lookback / step)` rows `s, s + step, ..., e`. The targets are the
     rows `e + delay + j * horizon_step` for `j = 0 ... horizon - 1`. All of a window lies in one
     segment. Starts `s` are taken every `stride` rows, counted from the first possible window of
-    each segment.
+    each segment; a window that is left out for a missing value does not move the others.
 
     Args:
         lookback: rows from the first input row to one past the last, before rounding to `step`.
         step: rows from one input row to the next.
         delay: rows from the last input row to the first target; 1 is the next row, 0 the last
-            input row itself (for targets that are not inputs).
+            input row itself (for targets that are not inputs), less lies among the inputs or before
+            them. A list, such as `[1, 6, 24]`, gives every target row instead of `horizon`.
         horizon: target rows of a window.
         horizon_step: rows from one target row to the next.
         stride: rows from the start of one window to the start of the next.
         features: columns read as inputs. Default: all but `known` and `static`.
-        targets: columns to predict. Default: the features. `()`: none, for prediction.
-        known: columns known ahead (calendar, plans), read at the target rows.
+        targets: columns to predict. Default: the features that are not `known`. `()`: none, for
+            prediction.
+        known: columns known ahead (calendar, plans), read at the target rows. One may be a feature
+            too.
         static: columns that are constant in each group, read once for a window.
 
     Raises:
@@ -46,12 +55,14 @@ class WindowSpec:
         [[10, 12]]
         >>> rk.WindowSpec(lookback=4, step=2, horizon=2).target_rows([10]).tolist()
         [[13, 14]]
+        >>> rk.WindowSpec(lookback=4, delay=[1, 6, 24]).target_rows([0]).tolist()
+        [[4, 9, 27]]
     """
 
     lookback: int
     _: KW_ONLY
     step: int = 1
-    delay: int = 1
+    delay: int | Sequence[int] = 1
     horizon: int = 1
     horizon_step: int = 1
     stride: int = 1
@@ -62,14 +73,21 @@ class WindowSpec:
 
     def __post_init__(self) -> None:
         """Check each argument and keep the names as tuples."""
-        for name in ("lookback", "step", "delay", "horizon", "horizon_step", "stride"):
-            value = getattr(self, name)
-            least = 0 if name == "delay" else 1
-            if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-                raise ValueError(f"{name}= must be a whole number of rows, received {value!r}.")
-            if value < least:
-                raise ValueError(f"{name}= must be at least {least}, received {value}.")
-            object.__setattr__(self, name, int(value))
+        for name in ("lookback", "step", "horizon", "horizon_step", "stride"):
+            object.__setattr__(self, name, _rows(name, getattr(self, name), 1))
+        delay = self.delay
+        if isinstance(delay, (Sequence, np.ndarray)) and not isinstance(delay, str):
+            delay = tuple(_rows("delay", value) for value in delay)
+            if not delay or any(b <= a for a, b in pairwise(delay)):
+                raise ValueError(f"delay= as a list must increase, received {list(delay)}.")
+            if self.horizon not in (1, len(delay)) or self.horizon_step != 1:
+                raise ValueError(
+                    "delay= as a list gives every target row: leave out horizon= and horizon_step=."
+                )
+            object.__setattr__(self, "horizon", len(delay))
+        else:
+            delay = _rows("delay", delay)
+        object.__setattr__(self, "delay", delay)
         for name in ("features", "targets", "known", "static"):
             value = getattr(self, name)
             if isinstance(value, str):
@@ -80,18 +98,72 @@ class WindowSpec:
         if self.features is not None and not self.features:
             raise ValueError("features= is empty: expected at least one column, or None for all.")
         for role, others in (
-            ("known", (*(self.features or ()), *(self.targets or ()))),
+            ("known", self.targets or ()),
             ("static", (*(self.features or ()), *(self.targets or ()), *self.known)),
         ):
             twice = sorted(set(getattr(self, role)) & set(others))
             if twice:
                 raise ValueError(f"{role}= names {', '.join(twice)}, which has another role.")
-        if self.reach > LARGEST_ROW:
+        if self.reach - self.first_row > LARGEST_ROW:
             raise ValueError(
                 f"a window of lookback={self.lookback}, delay={self.delay}, "
-                f"horizon={self.horizon}, horizon_step={self.horizon_step} spans {self.reach} "
-                f"rows, more than a row index can count ({LARGEST_ROW})."
+                f"horizon={self.horizon}, horizon_step={self.horizon_step} spans "
+                f"{self.reach - self.first_row} rows, more than a row index can count "
+                f"({LARGEST_ROW})."
             )
+
+    @classmethod
+    def every_step(
+        cls,
+        lookback: int,
+        *,
+        step: int = 1,
+        shift: int = 1,
+        stride: int = 1,
+        features: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+        known: Sequence[str] = (),
+        static: Sequence[str] = (),
+    ) -> "WindowSpec":
+        """Windows with a target for every input row, for `return_sequences=True`: sequence labels.
+
+        The target of input row `r` is row `r + shift`. The same windows as with
+        `delay=shift - (length - 1) * step`, `horizon=length` and `horizon_step=step`; the targets
+        of a part of a split stay in the part.
+
+        Args:
+            lookback: as in `WindowSpec`.
+            step: as in `WindowSpec`.
+            shift: rows from an input row to its target: 1 for the value that follows it, 0 for the
+                label of the row itself (and for autoencoders).
+            stride: as in `WindowSpec`.
+            features: as in `WindowSpec`.
+            targets: as in `WindowSpec`.
+            known: as in `WindowSpec`.
+            static: as in `WindowSpec`.
+
+        Raises:
+            ValueError: as `WindowSpec`, or a negative shift.
+
+        Example:
+            >>> import keras_rnnkit as rk
+            >>> spec = rk.WindowSpec.every_step(4, targets=["label"])
+            >>> spec.input_rows([0]).tolist(), spec.target_rows([0]).tolist()
+            ([[0, 1, 2, 3]], [[1, 2, 3, 4]])
+        """
+        plain = cls(lookback, step=step)
+        return cls(
+            lookback,
+            step=step,
+            delay=_rows("shift", shift, 0) - plain.last_input,
+            horizon=plain.length,
+            horizon_step=step,
+            stride=stride,
+            features=features,
+            targets=targets,
+            known=known,
+            static=static,
+        )
 
     @property
     def length(self) -> int:
@@ -104,6 +176,24 @@ class WindowSpec:
         return (self.length - 1) * self.step
 
     @property
+    def input_offsets(self) -> range:
+        """Rows from a window's start to each of its input rows."""
+        return range(0, self.last_input + 1, self.step)
+
+    @property
+    def target_offsets(self) -> range | tuple[int, ...]:
+        """Rows from a window's start to each of its target rows."""
+        if isinstance(self.delay, tuple):
+            return tuple(self.last_input + delay for delay in self.delay)
+        first = self.last_input + self.delay  # type: ignore[operator]
+        return range(first, first + (self.horizon - 1) * self.horizon_step + 1, self.horizon_step)
+
+    @property
+    def ahead(self) -> np.ndarray:
+        """Rows from a window's last input row to each of its target rows, `(horizon,)` int64."""
+        return np.array(self.target_offsets, np.int64) - self.last_input
+
+    @property
     def has_horizon(self) -> bool:
         """Whether a window reads anything at its target rows."""
         return self.targets is None or bool(self.targets) or bool(self.known)
@@ -111,26 +201,30 @@ class WindowSpec:
     @property
     def first_target(self) -> int:
         """Rows from a window's start to its first target row."""
-        return self.last_input + self.delay * self.has_horizon
+        return self.target_offsets[0] if self.has_horizon else self.last_input
 
     @property
     def last_target(self) -> int:
         """Rows from a window's start to its last target row."""
-        return self.first_target + (self.horizon - 1) * self.horizon_step * self.has_horizon
+        return self.target_offsets[-1] if self.has_horizon else self.last_input
+
+    @property
+    def first_row(self) -> int:
+        """Rows from a window's start to its first row: 0, or less where targets lie before it."""
+        return min(0, self.first_target)
 
     @property
     def reach(self) -> int:
         """Rows from a window's start to one past its last row."""
-        return self.last_target + 1
+        return max(self.last_input, self.last_target) + 1
 
     def input_rows(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
         """Input rows of the windows that start at these rows, `(windows, length)` int64."""
-        return np.asarray(starts, np.int64)[..., np.newaxis] + np.arange(self.length) * self.step
+        return np.asarray(starts, np.int64)[..., np.newaxis] + np.array(self.input_offsets)
 
     def target_rows(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
         """Target rows of the windows that start at these rows, `(windows, horizon)` int64."""
-        offsets = self.last_input + self.delay + np.arange(self.horizon) * self.horizon_step
-        return np.asarray(starts, np.int64)[..., np.newaxis] + offsets
+        return np.asarray(starts, np.int64)[..., np.newaxis] + np.array(self.target_offsets)
 
     def roles(self, names: Sequence[str]) -> "WindowSpec":
         """The same windows with `features` and `targets` spelt out for a series' columns."""
@@ -138,35 +232,93 @@ class WindowSpec:
         features = self.features
         if features is None:
             features = tuple(name for name in names if name not in elsewhere)
-        targets = features if self.targets is None else self.targets
+        targets = self.targets
+        if targets is None:
+            targets = tuple(name for name in features if name not in self.known)
         return replace(self, features=features, targets=targets)
 
     def windows(
-        self,
-        whole: np.ndarray,
-        targets: np.ndarray,
-        *,
-        inputs: np.ndarray | None = None,
-        horizon: np.ndarray | None = None,
+        self, segments: np.ndarray, targets: np.ndarray, missing: Sequence[Reads] = ()
     ) -> "Windows":
         """The windows that exist.
 
         Args:
-            whole: `(segments, 2)` `[start, stop)` runs of rows that hold all of a window.
-            targets: `(parts, 2)` runs of rows that may be targets; one holds a window's targets.
-            inputs: `(runs, 2)` runs that hold its input rows, where they are more than `whole`.
-            horizon: `(runs, 2)` runs that hold its target rows, likewise.
+            segments: `(segments, 2)` `[start, stop)` runs of rows, one of which holds all of a
+                window, sorted.
+            targets: `(parts, 2)` runs of rows that may be targets. All targets of a window lie in
+                them, and so do its inputs that come after its last target.
+            missing: rows that lack a value, sorted, and the offsets at which a window reads them.
         """
-        starts = intersect(
-            whole - np.array([0, self.last_target]),
-            targets - np.array([self.first_target, self.last_target]),
-        )
-        if inputs is not None:
-            starts = intersect(starts, inputs - np.array([0, self.last_input]))
-        if horizon is not None:
-            starts = intersect(starts, horizon - np.array([self.first_target, self.last_target]))
-        counts = -((starts[:, 0] - starts[:, 1]) // self.stride)
-        return Windows(starts[:, 0], np.cumsum(counts), self.stride)
+        starts = segments - np.array([self.first_row, self.reach - 1])
+        starts = starts[starts[:, 0] < starts[:, 1]]
+        if not len(starts):
+            return Windows.of(starts[:, 0], starts[:, 0], self.stride)
+        judged: list[range | tuple[int, ...]] = [self.target_offsets]
+        if not self.has_horizon:
+            judged = [range(self.last_input, self.last_input + 1)]
+        elif self.last_target < self.last_input:
+            late = -(-(self.last_target + 1) // self.step) * self.step
+            judged.append(range(max(late, 0), self.last_input + 1, self.step))
+        widest = max(map(_widest, judged))
+        if len(judged) > 1:
+            widest = max(widest, judged[1][0] - judged[0][-1])
+        runs, between = _merged(targets, widest)
+        starts = intersect(starts, runs - np.array([judged[0][0], judged[-1][-1]]))
+        outside = [(between, offsets) for offsets in judged if len(between)]
+        missing = [(rows, offsets) for rows, offsets in missing if len(rows)]
+        segment = np.searchsorted(segments[:, 0], starts[:, 0], side="right")
+        if not len(starts) or not (outside or missing):
+            first = np.unique(segment, return_index=True)[1]
+            anchor = np.repeat(starts[first, 0], np.diff(np.append(first, len(starts))))
+            on_grid = starts[:, 0] + (anchor - starts[:, 0]) % self.stride
+            counts = -((on_grid - starts[:, 1]) // self.stride)
+            kept = counts > 0
+            return Windows.of(on_grid[kept], counts[kept], self.stride)
+        return self._whole_windows(segments, starts, outside, missing)
+
+    def _whole_windows(
+        self,
+        segments: np.ndarray,
+        starts: np.ndarray,
+        outside: Sequence[Reads],
+        missing: Sequence[Reads],
+    ) -> "Windows":
+        """The windows of these runs of starts that read none of these rows, a chunk at a time."""
+        anchors = np.full(len(segments), -1)
+        found = []
+        for low, high in _chunks(starts):
+            possible = np.flatnonzero(_inside(starts, low, high) & ~_reading(outside, low, high))
+            possible += low
+            segment = np.searchsorted(segments[:, 0], possible, side="right") - 1
+            new = np.flatnonzero(np.diff(segment, prepend=-1))
+            new = new[anchors[segment[new]] < 0]
+            anchors[segment[new]] = possible[new]
+            kept = (possible - anchors[segment]) % self.stride == 0
+            kept &= ~_reading(missing, low, high)[possible - low]
+            possible, segment = possible[kept], segment[kept]
+            apart = np.diff(possible, prepend=-1) != self.stride
+            apart |= np.diff(segment, prepend=-1) != 0
+            first = np.flatnonzero(apart)
+            counts = np.diff(np.append(first, len(possible)))
+            found.append((possible[first], counts, segment[first]))
+        first, counts, segment = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        # A run may have been cut at the edge of a chunk.
+        cut = (first[1:] == first[:-1] + counts[:-1] * self.stride) & (np.diff(segment) == 0)
+        begins = np.flatnonzero(np.append(True, ~cut)[: len(first)])
+        joined = np.add.reduceat(counts, begins) if len(begins) else counts
+        return Windows.of(first[begins], joined, self.stride)
+
+
+def _rows(name: str, value: Any, least: int | None = None) -> int:
+    """A number of rows, checked."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        advice = ""
+        if name == "horizon" and isinstance(value, (Sequence, np.ndarray)):
+            advice = " For some rows ahead alone, such as 1, 6 and 24, pass delay=[1, 6, 24]."
+        raise ValueError(f"{name}= must be a whole number of rows, received {value!r}.{advice}")
+    if least is not None and value < least:
+        raise ValueError(f"{name}= must be at least {least}, received {value}.")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -182,6 +334,16 @@ class Windows:
     first: np.ndarray
     ends: np.ndarray
     stride: int
+
+    @classmethod
+    def of(cls, first: np.ndarray, counts: np.ndarray, stride: int) -> "Windows":
+        """The windows of runs with these first starts and numbers of windows."""
+        return cls(first, np.cumsum(counts), stride)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Windows of each run."""
+        return np.diff(self.ends, prepend=0)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if self.ends.size else 0
@@ -214,3 +376,92 @@ def intersect(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack(
         [np.maximum(a[left, 0], b[right, 0]), np.minimum(a[left, 1], b[right, 1])], axis=1
     )
+
+
+def _widest(offsets: range | tuple[int, ...]) -> int:
+    """Most rows from one of these offsets to the next."""
+    if isinstance(offsets, range):
+        return offsets.step if len(offsets) > 1 else 1
+    return max((b - a for a, b in pairwise(offsets)), default=1)
+
+
+def _merged(runs: np.ndarray, widest: int) -> tuple[np.ndarray, np.ndarray]:
+    """The runs without what parts them by fewer than `widest` rows, and those rows.
+
+    A window steps over a gap that is narrower than its own steps.
+    """
+    runs = runs[np.argsort(runs[:, 0], kind="stable")]
+    if not len(runs):
+        return runs, np.empty(0, np.int64)
+    reached = np.maximum.accumulate(runs[:, 1])
+    gaps = np.stack([reached[:-1], runs[1:, 0]], axis=1)
+    width = gaps[:, 1] - gaps[:, 0]
+    begins = np.flatnonzero(np.append(True, width >= widest))
+    merged = np.stack([runs[begins, 0], reached[np.append(begins[1:], len(runs)) - 1]], axis=1)
+    narrow = (width > 0) & (width < widest)
+    lengths = width[narrow]
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return merged, np.repeat(gaps[narrow, 0], lengths) + within
+
+
+def _chunks(runs: np.ndarray) -> Iterator[tuple[int, int]]:
+    """`[low, high)` of some rows each that together cover sorted runs."""
+    if not len(runs):
+        yield 0, 0
+        return
+    for low in range(int(runs[0, 0]), int(runs[-1, 1]), CHUNK_ROWS):
+        yield low, min(low + CHUNK_ROWS, int(runs[-1, 1]))
+
+
+def _inside(runs: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Whether each row of `[low, high)` lies in one of the sorted, disjoint runs."""
+    edges = np.zeros(high - low + 1, np.int8)
+    here = runs[np.searchsorted(runs[:, 1], low, side="right") :]
+    here = here[: np.searchsorted(here[:, 0], high)]
+    np.add.at(edges, np.maximum(here[:, 0], low) - low, 1)
+    np.add.at(edges, np.minimum(here[:, 1], high) - low, -1)
+    return np.cumsum(edges[:-1], dtype=np.int8).astype(bool)
+
+
+def covered(windows: Windows, offsets: range | tuple[int, ...], rows: int) -> np.ndarray:
+    """Whether each of so many rows stands at one of the offsets from the start of a window."""
+    marked = np.zeros(rows, bool)
+    if not len(windows):
+        return marked
+    marked[windows.starts() + offsets[0]] = True
+    if not isinstance(offsets, range):
+        for offset in offsets[1:]:
+            marked[windows.starts() + offset] = True
+        return marked
+    reached = 1
+    while reached < len(offsets):
+        # What is covered once covers twice as far when it is moved on by as much.
+        move = min(reached, len(offsets) - reached) * offsets.step
+        marked[move:] |= marked[:-move].copy()
+        reached += move // offsets.step
+    return marked
+
+
+def _reading(reads: Sequence[Reads], low: int, high: int) -> np.ndarray:
+    """Whether the windows that start in `[low, high)` read one of the rows."""
+    reading = np.zeros(high - low, bool)
+    for rows, offsets in reads:
+        first, last = low + offsets[0], high + offsets[-1]
+        here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)] - first
+        if not len(here):
+            continue
+        marked = np.zeros(last - first, bool)
+        marked[here] = True
+        if not isinstance(offsets, range):
+            for offset in offsets:
+                begin = offset - offsets[0]
+                reading |= marked[begin : begin + len(reading)]
+            continue
+        reached = 1
+        while reached < len(offsets):
+            # What tells of some rows tells of twice as many when it is moved on by as many.
+            move = min(reached, len(offsets) - reached) * offsets.step
+            marked[:-move] |= marked[move:]
+            reached += move // offsets.step
+        reading |= marked[: len(reading)]
+    return reading

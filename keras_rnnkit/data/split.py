@@ -1,12 +1,12 @@
 """split: training, validation and test rows in time order, told apart by their targets."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_rnnkit.data.series import TimeSeries, as_series
-from keras_rnnkit.data.spec import intersect
+from keras_rnnkit.data.spec import WindowSpec, covered, intersect
 from keras_rnnkit.data.times import as_times, moment
 from keras_rnnkit.data.zones import from_local, zone_name
 
@@ -155,12 +155,17 @@ def rolling_splits(
         yield made
 
 
-def check_split(parts: Sequence[TimeSeries | None], *, scaler: Any = None) -> None:
+def check_split(
+    parts: Sequence[TimeSeries | None], *, scaler: Any = None, spec: WindowSpec | None = None
+) -> None:
     """Prove that no row is a target of two parts; `split` calls it itself.
 
     Args:
         parts: training, validation and test part, as `split` returns them; None is passed over.
         scaler: a `Scaler`, to prove that no statistics come from a part but the first.
+        spec: the windows, to prove too that no window without targets (`targets=()`) reads a row
+            that is a target of another part: where labels are cut out of the inputs afterwards, as
+            autoencoders and sequence labels do, that would be a leak.
 
     Raises:
         ValueError: names the parts, the rows and their times that leak.
@@ -190,6 +195,28 @@ def check_split(parts: Sequence[TimeSeries | None], *, scaler: Any = None) -> No
             _refuse_shared(
                 other, f"the scaler was fitted on {name}: they share", scaler.fitted_rows, other
             )
+    if spec is not None:
+        for (name, other_name), rows in read_across(dict(named), spec).items():
+            raise ValueError(
+                f"windows of {name} read {rows:,} target rows of {other_name} as inputs: fit to "
+                "predict from, but as labels cut out of the inputs they leak. Use "
+                "WindowSpec.every_step, which keeps targets in their part."
+            )
+
+
+def read_across(parts: Mapping[str, TimeSeries], spec: WindowSpec) -> dict[tuple[str, str], int]:
+    """Rows that windows without targets read in a part and that are targets of another part."""
+    found = {}
+    if spec.targets == ():
+        for name, part in parts.items():
+            windows = spec.windows(part.segments(), part.target_rows)
+            read = covered(windows, spec.input_offsets, len(part))
+            for other_name, other in parts.items():
+                if other_name != name:
+                    rows = sum(int(read[start:stop].sum()) for start, stop in other.target_rows)
+                    if rows:
+                        found[name, other_name] = rows
+    return found
 
 
 def _refuse_shared(series: TimeSeries, what: str, rows: np.ndarray, other: TimeSeries) -> None:

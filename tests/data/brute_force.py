@@ -27,26 +27,25 @@ def window_rows(start, spec):
     return inputs, targets
 
 
-def window_starts(numbers, parts, spec):
-    """Starts of every window whose rows all lie in one segment and whose targets in one part."""
-    starts = []
-    for part_start, part_stop in parts:
-        last = {}
-        for start in range(len(numbers)):
-            inputs, targets = window_rows(start, spec)
-            rows = range(start, max(inputs[-1], targets[-1]) + 1)
-            if rows[-1] >= len(numbers):
-                break
-            inside = {numbers[row] for row in rows}
-            if len(inside) > 1 or None in inside:
-                continue
-            if not all(part_start <= row < part_stop for row in targets):
-                continue
-            segment = numbers[start]
-            if segment not in last or start - last[segment] >= spec.stride:
-                last[segment] = start
-                starts.append(start)
-    return sorted(starts)
+def window_starts(numbers, parts, spec, whole=None):
+    """Starts of every window in one segment, with its targets in the parts, that reads whole rows.
+
+    Every `stride` rows from the first start that a segment and the parts allow.
+    """
+    starts, first = [], {}
+    for start in range(len(numbers)):
+        inputs, targets = window_rows(start, spec)
+        rows = range(min(start, targets[0]), max(inputs[-1], targets[-1]) + 1)
+        if rows[0] < 0 or rows[-1] >= len(numbers) or len({numbers[row] for row in rows}) > 1:
+            continue
+        judged = targets + [row for row in inputs if row > targets[-1]]
+        if not all(any(a <= row < b for a, b in parts) for row in judged):
+            continue
+        anchor = first.setdefault(numbers[start], start)
+        reads = [*inputs, *targets]
+        if (start - anchor) % spec.stride == 0 and (whole is None or all(whole[r] for r in reads)):
+            starts.append(start)
+    return starts
 
 
 @st.composite
@@ -68,7 +67,7 @@ def specs():
         rk.WindowSpec,
         st.integers(1, 6),
         step=st.integers(1, 3),
-        delay=st.integers(0, 3),
+        delay=st.integers(-8, 3),
         horizon=st.integers(1, 3),
         horizon_step=st.integers(1, 3),
         stride=st.integers(1, 4),

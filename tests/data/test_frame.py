@@ -36,8 +36,8 @@ def test_every_row_equals_the_brute_force_list(panel, spec):
     groups, times, whole = panel
     values = np.arange(2.0 * len(groups)).reshape(-1, 2)
     values[~np.array(whole), 1] = np.nan
-    numbers = segment_numbers(groups, times, 1, whole)
-    starts = window_starts(numbers, [(0, len(groups))], spec)
+    numbers = segment_numbers(groups, times, 1, [True] * len(groups))
+    starts = window_starts(numbers, [(0, len(groups))], spec, whole)
     if not starts:
         return
     series = rk.TimeSeries(values, time=times, group=groups, freq=1)

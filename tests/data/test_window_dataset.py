@@ -1,9 +1,12 @@
 """window_dataset: values, order, shapes, shards, checkpoints, against brute force and Keras."""
 
 import dataclasses
-import itertools
+import gc
+import resource
 import subprocess
 import sys
+import weakref
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -51,8 +54,8 @@ def test_dataset_and_loader_show_every_window_once(panel, spec, targets, batch_s
         return
     series = rk.TimeSeries(values, time=times, group=groups, freq=1)
     spec = dataclasses.replace(spec, targets=[str(column) for column in targets])
-    numbers = segment_numbers(groups, times, 1, whole)
-    starts = window_starts(numbers, [(0, len(series))], spec)
+    numbers = segment_numbers(groups, times, 1, [True] * len(groups))
+    starts = window_starts(numbers, [(0, len(series))], spec, whole)
     options = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed, "return_index": True}
     if not starts:
         with pytest.raises(ValueError, match="no window exists"):
@@ -81,7 +84,7 @@ def test_dataset_and_loader_show_every_window_once(panel, spec, targets, batch_s
                 assert index["group"][window] == groups[start]
         assert sorted(seen) == starts
         assert shuffle or seen == starts
-        loader.on_epoch_end()
+        loader.epoch += 1
 
 
 def test_shapes_are_static_and_cardinality_is_known():
@@ -164,16 +167,6 @@ def test_seed_defaults_to_the_one_of_keras():
     assert order() == first != second
 
 
-def test_order_survives_the_loss_of_the_kernel(monkeypatch):
-    spec = rk.WindowSpec(1, targets=())
-    options = {"batch_size": 64, "shuffle": True, "seed": 5}
-    expected = epoch_order(rk.window_dataset(np.arange(500.0), spec, **options))
-    monkeypatch.delattr(tf.raw_ops, "RandomIndexShuffle")
-    dataset = rk.window_dataset(np.arange(500.0), spec, **options)
-    assert np.array_equal(epoch_order(dataset), expected)
-    assert dataset.element_spec.shape == (None, 1, 1)
-
-
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("windows", [64, 67])
 def test_shards_are_equally_long_and_complete(windows, shuffle):
@@ -223,24 +216,6 @@ def test_balance_shows_each_group_equally_often():
     assert len(shown) > 200
 
 
-def test_stateful_batches_continue_row_by_row():
-    time = np.concatenate([np.arange(100), np.arange(200, 250), np.arange(300, 430)])
-    series = rk.TimeSeries(time.astype(np.float32), time=time)
-    spec = rk.WindowSpec(10, stride=10, targets=["0"])
-    dataset = rk.window_dataset(series, spec, batch_size=4, stateful_batches=True)
-    batches = [inputs[:, :, 0] for inputs, _ in dataset.as_numpy_iterator()]
-    assert len(batches) == 4
-    for before, after in itertools.pairwise(batches):
-        assert np.array_equal(before[:, -1] + 1, after[:, 0])
-    assert all(batch.shape == (4, 10) for batch in batches)
-    with pytest.raises(ValueError, match="stride=10"):
-        rk.window_dataset(series, rk.WindowSpec(10), batch_size=4, stateful_batches=True)
-    with pytest.raises(ValueError, match="shuffle="):
-        rk.window_dataset(series, spec, batch_size=4, stateful_batches=True, shuffle=True)
-    with pytest.raises(ValueError, match="at least batch_size=400 windows"):
-        rk.window_dataset(series, spec, batch_size=400, stateful_batches=True)
-
-
 CONTINUE = """
 import sys, numpy as np, tensorflow as tf, keras_rnnkit as rk
 dataset = rk.window_dataset(
@@ -272,9 +247,10 @@ def test_a_restored_iterator_continues_exactly_in_a_new_process(tmp_path):
     assert run.stdout.splitlines() == [str(rest), str(following)]
 
 
-@pytest.mark.parametrize("rows", [0, 2**31])
-def test_a_long_series_is_read_by_wider_indices(monkeypatch, rows):
-    monkeypatch.setattr("keras_rnnkit.data.dataset.INT32_ROWS", rows)
+@pytest.mark.parametrize(("limit", "width"), [(60, tf.int64), (61, tf.int32)])
+def test_many_numbers_are_read_by_wider_indices(monkeypatch, limit, width):
+    """The kernel counts numbers: 2**31 of them in fewer rows need as wide an index."""
+    monkeypatch.setattr("keras_rnnkit.data.dataset.INT32_ELEMENTS", limit)
     widths = set()
     gather = tf.gather_nd
 
@@ -283,11 +259,12 @@ def test_a_long_series_is_read_by_wider_indices(monkeypatch, rows):
         return gather(values, index)
 
     monkeypatch.setattr(tf, "gather_nd", noted)
-    dataset = rk.window_dataset(np.arange(30.0), rk.WindowSpec(4, step=2), batch_size=32)
+    rows = np.arange(60.0).reshape(30, 2)
+    dataset = rk.window_dataset(rows, rk.WindowSpec(4, step=2), batch_size=32)
     inputs, targets = next(dataset.as_numpy_iterator())
-    assert widths == {tf.int32 if rows else tf.int64}
-    assert np.array_equal(inputs[:, :, 0], np.arange(27)[:, None] + [0, 2])
-    assert np.array_equal(targets[:, 0, 0], np.arange(27) + 3)
+    assert widths == {width}
+    assert np.array_equal(inputs, rows[np.arange(27)[:, None] + [0, 2]])
+    assert np.array_equal(targets[:, 0], rows[3:])
 
 
 def test_roles_come_as_named_inputs():
@@ -320,7 +297,8 @@ def test_masks_come_behind_the_columns():
     assert np.isfinite(targets).all()
     assert inputs[:, :, 1].sum() == 4
     assert (inputs[:, :, 0][inputs[:, :, 1] == 1] == 0).all()
-    with pytest.raises(ValueError, match=r"column 'T' lacks a value in 1 rows, the first .* row 7"):
+    lost = r"5 windows read a missing value \('T' lacks 1 rows, the first of them row 7\)"
+    with pytest.raises(ValueError, match=lost):
         rk.window_dataset(series, spec, batch_size=32, missing="error")
 
 
@@ -543,7 +521,8 @@ def test_a_missing_window_says_what_stands_in_its_way():
             rk.TimeSeries(values[broken], time=time[broken]), rk.WindowSpec(25), batch_size=8
         )
     values[[20, 40]] = np.nan
-    with pytest.raises(ValueError, match="longest run without a missing value has 20"):
+    lost = r"each of the 35 that fit reads a missing value \('0' lacks 2 rows, the first .* row 20"
+    with pytest.raises(ValueError, match=lost):
         rk.window_dataset(rk.TimeSeries(values), rk.WindowSpec(25), batch_size=8)
     part = rk.TimeSeries(np.arange(60.0)).only_targets([[0, 5]])
     with pytest.raises(ValueError, match="do not fit the 5 rows that this part may predict"):
@@ -558,7 +537,7 @@ def test_known_columns_that_end_before_the_horizon_give_no_window():
     values[20:, 1] = np.nan
     series = rk.TimeSeries(values, names=["T", "plan"])
     spec = rk.WindowSpec(20, horizon=2, features=["T"], targets=["T"], known=["plan"])
-    with pytest.raises(ValueError, match="longest run without a missing value has 20"):
+    with pytest.raises(ValueError, match="each of the 9 that fit reads a missing value"):
         rk.window_dataset(series, spec, batch_size=4)
     starts = find_windows(series, resolve(series, rk.WindowSpec(15, known=["plan"])), "drop")
     assert len(starts) == 5
@@ -610,6 +589,19 @@ def test_a_target_is_not_known_ahead():
             rk.WindowSpec(5, features=["x"], targets=["load"], **{role: ["load"]})
 
 
+def test_a_feature_may_be_known_ahead_too():
+    rows = np.random.default_rng(0).random((30, 2))
+    series = rk.TimeSeries(rows, names=["load", "plan"])
+    spec = rk.WindowSpec(4, step=2, horizon=3, features=["load", "plan"], known=["plan"])
+    assert spec.roles(series.names).targets == ("load",)
+    loader = rk.WindowLoader(series, spec, batch_size=50, return_index=True)
+    inputs, targets, index = loader[0]
+    read = index["input_row"][:, None] + [-2, 0]
+    assert np.array_equal(inputs["past"], rows[read].astype(np.float32))
+    assert np.array_equal(inputs["known"], rows[index["target_rows"]][:, :, 1:].astype(np.float32))
+    assert np.array_equal(targets, rows[index["target_rows"]][:, :, :1].astype(np.float32))
+
+
 def test_weights_of_gathered_rows_are_refused():
     series = rk.TimeSeries(np.arange(6.0), group=list("ababab"))
     with pytest.raises(ValueError, match=r"weights=: the series has gathered its rows by group"):
@@ -653,3 +645,94 @@ def test_gaps_that_may_be_none_are_named():
     series = rk.TimeSeries(np.arange(10.0), time=weekdays)
     with pytest.raises(ValueError, match=r"or make the series with freq='rows'"):
         rk.window_dataset(series, rk.WindowSpec(7), batch_size=4)
+
+
+def counted(epoch=0):
+    return rk.window_dataset(
+        np.arange(300.0),
+        rk.WindowSpec(1, targets=()),
+        batch_size=10,
+        shuffle=True,
+        seed=4,
+        epoch=epoch,
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "batches"),
+    [
+        (lambda data, _: data.cache(), 30),
+        (lambda data, folder: data.cache(str(folder / "cache")), 30),
+        (lambda data, folder: data.snapshot(str(folder / "snapshot")), 30),
+        (lambda data, _: data.rebatch(20), 15),
+        (lambda data, _: data.window(3).flat_map(lambda part: part), 30),
+        (lambda data, _: data.prefetch(2), 30),
+    ],
+    ids=["cache", "cache to a file", "snapshot", "rebatch", "window", "prefetch"],
+)
+def test_the_steps_of_tf_data_follow(step, batches, tmp_path):
+    # Keras warns where it has to count.
+    data = step(counted(), tmp_path).apply(tf.data.experimental.assert_cardinality(batches))
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile("sgd", "mae")
+    model.fit(data.map(lambda x: (x, x[:, 0])), epochs=2, shuffle=False, verbose=0)
+    shown = [x[:, 0, 0] for x in data.as_numpy_iterator()]
+    assert len(shown) == batches
+    assert np.array_equal(np.sort(np.concatenate(shown)), np.arange(300))
+
+
+@pytest.mark.parametrize("step", ["cache", "rebatch", "prefetch", "symbolic"])
+def test_a_checkpoint_after_such_a_step_continues(step, tmp_path):
+    def made(epoch):
+        data = counted(epoch)
+        if step == "symbolic":
+            asked = tf.data.Options()
+            asked.experimental_symbolic_checkpoint = True
+            return data.with_options(asked)
+        return {"cache": data.cache, "rebatch": lambda: data.rebatch(20)}.get(
+            step, lambda: data.prefetch(2)
+        )()
+
+    data = made(0)
+    list(data)
+    iterator = iter(data)
+    for _ in range(3):
+        next(iterator)
+    path = tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "iterator"))
+    if step == "symbolic":
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 10_000
+    expected = [x.numpy().tolist() for x in iterator]
+    # Symbolic checkpoints hold places: the epoch under way is said.
+    resumed = iter(made(1 if step == "symbolic" else 0))
+    tf.train.Checkpoint(iterator=resumed).restore(path)
+    assert [x.numpy().tolist() for x in resumed] == expected
+
+
+def test_the_rows_of_a_dataset_that_is_gone_are_given_back():
+    def resident():
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize()
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("reads /proc")
+    rows = np.zeros((1_000_000, 8), np.float32)
+    sizes = []
+    for _ in range(13):
+        dataset = rk.window_dataset(rows, rk.WindowSpec(4), batch_size=32, shuffle=True)
+        next(iter(dataset))
+        del dataset
+        gc.collect()
+        sizes.append(resident())
+    # Each holds 32 MB.
+    assert max(sizes) - sizes[0] < 64 * 2**20
+
+
+def test_a_map_that_is_gone_is_closed(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((1000, 4), np.float32))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    held = weakref.ref(mapped)
+    dataset = rk.window_dataset(mapped, rk.WindowSpec(4), batch_size=8)
+    next(iter(dataset))
+    del mapped, dataset
+    gc.collect()
+    assert held() is None

@@ -1,0 +1,66 @@
+"""Which epoch a dataset or loader is in, for the order of its windows."""
+
+from typing import Any
+
+import keras
+
+__all__ = ["BROKEN_OFF", "EpochCounter", "FitEpoch"]
+
+# A pass that was broken off before so many batches was a look at the data, as Keras takes before it
+# trains, and no epoch. What reads ahead of a look reads fewer.
+BROKEN_OFF = 16
+
+
+class EpochCounter:
+    """What holds the number of the epoch under way.
+
+    Attributes:
+        number: from 0.
+    """
+
+    number: int = 0
+
+
+class FitEpoch(keras.callbacks.Callback):
+    """A callback that tells datasets and loaders which epoch `fit` is in.
+
+    Give it to `window_dataset` or `WindowLoader` as `epoch=`, and to `fit` among the callbacks. The
+    order of an epoch then follows from the seed and the number that Keras gives the epoch: the same
+    after an interruption, with `initial_epoch=`, and under every strategy. One callback may serve
+    several of them.
+
+    Attributes:
+        number: the epoch that `fit` told last, from 0.
+
+    Example:
+        Killed and started again, this training ends with the weights of one that ran through:
+
+        >>> import keras
+        >>> import numpy as np
+        >>> import keras_rnnkit as rk
+        >>> epoch = rk.FitEpoch()
+        >>> loader = rk.WindowLoader(
+        ...     np.arange(50.0), rk.WindowSpec(4), batch_size=8, shuffle=True, seed=1, epoch=epoch
+        ... )
+        >>> model = keras.Sequential([keras.Input((4, 1)), keras.layers.GRU(2)])
+        >>> model.compile("adam", "mse")
+        >>> callbacks = [keras.callbacks.BackupAndRestore("backup"), epoch]
+        >>> history = model.fit(loader, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+        >>> epoch.number
+        2
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+        self._counters: list[EpochCounter] = []
+
+    def tell(self, counter: EpochCounter) -> None:
+        """Set the counter to each epoch that begins from now on."""
+        self._counters.append(counter)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Go to the epoch that `fit` begins."""
+        self.number = epoch
+        for counter in self._counters:
+            counter.number = epoch
