@@ -351,7 +351,7 @@ DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
         ({"values": FRAME[:0], "names": ["T"]}, "values= holds no rows"),
         (
             {"values": np.zeros((2, 2, 2, 2))},
-            r"must have shape \(rows, columns\).*, received \(2, 2, 2, 2\)",
+            r"or \(series, time steps, columns\), received \(2, 2, 2, 2\)",
         ),
         ({"values": np.zeros((3, 0))}, r"received \(3, 0\)"),
         ({"values": [["a"], ["b"]]}, "values= must hold numbers, received dtype <U1"),
