@@ -363,11 +363,9 @@ class Windows:
 
 def intersect(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Rows in both of two sorted lists of disjoint `[start, stop)`, as such a list."""
-    a = a[a[:, 0] < a[:, 1]]
-    b = b[b[:, 0] < b[:, 1]]
+    a, b = _not_empty(a), _not_empty(b)
     if len(b) == 1:
-        both = np.clip(a, *b[0])
-        return both[both[:, 0] < both[:, 1]]
+        return _not_empty(np.clip(a, *b[0]))
     low = np.searchsorted(b[:, 1], a[:, 0], side="right")
     high = np.searchsorted(b[:, 0], a[:, 1], side="left")
     pairs = np.maximum(high - low, 0)
@@ -465,3 +463,8 @@ def _reading(reads: Sequence[Reads], low: int, high: int) -> np.ndarray:
             reached += move // offsets.step
         reading |= marked[: len(reading)]
     return reading
+
+
+def _not_empty(runs: np.ndarray) -> np.ndarray:
+    some = runs[:, 0] < runs[:, 1]
+    return runs if some.all() else runs[some]
