@@ -4,6 +4,7 @@ import gzip
 import io
 import tarfile
 import zipfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -100,8 +101,9 @@ def zipfile_of(plain):
     return packed.getvalue()
 
 
-def blocks_of(plain):
-    return {plain[at : at + 512] for at in range(0, len(plain), 512)}
+def headers_of(plain):
+    blocks = (plain[at : at + 512] for at in range(0, len(plain), 512))
+    return Counter(block for block in blocks if b"ustar" in block)
 
 
 def test_a_tar_damaged_before_it_was_packed_loses_no_review_in_silence(tmp_path):
@@ -110,8 +112,10 @@ def test_a_tar_damaged_before_it_was_packed_loses_no_review_in_silence(tmp_path)
     path = tmp_path / "reviews.tar.gz"
     for rng in examples(100):
         damaged = damage(plain, rng)
-        if blocks_of(damaged) <= blocks_of(plain):
-            continue  # whole blocks moved: another archive, and nothing in it is damaged
+        if max(headers_of(damaged).values(), default=0) > 1:
+            continue  # a header copied whole over another: a repeat, as tar allows it
+        if plain.startswith(damaged.rstrip(b"\0")):
+            continue  # zeros from some place on: to tar, an archive that ends there
         path.write_bytes(gzip.compress(damaged, 1))
         found = outcome(path, lambda: rk.imdb_reviews(path, val=0))
         assert found is None or len(found.train) + len(found.test) + len(found.empty) == 30
