@@ -114,5 +114,6 @@ def save_and_reload(build, shape):
                 rk.reset_states(each)
             found.append(each.predict(x, **options))
     differences = [float(np.abs(each - found[0]).max()) for each in found[1:]]
-    assert max(differences) <= 1e-5, f"differences {differences}"
+    # On a GPU another algorithm may be chosen for the same product, with TF32 in it.
+    assert max(differences) <= 1e-3, f"differences {differences}"
     return f"largest difference {max(differences):.0e}"

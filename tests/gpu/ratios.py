@@ -106,23 +106,19 @@ def row(cell, size):
 def both_paths(size, cpu):
     """JAX: seconds of the scan and of cuDNN, and which one the layer takes by itself."""
     keras.utils.clear_session()
-    forced = "auto" if cpu else True
+    kernel, forced = ("scan again", "auto") if cpu else ("cudnn", True)
     layers = {
         "scan": (rk.LSTM(size[-1], return_sequences=True, use_cudnn=False), None),
-        "cudnn": (rk.LSTM(size[-1], return_sequences=True, use_cudnn=forced), None),
+        kernel: (rk.LSTM(size[-1], return_sequences=True, use_cudnn=forced), None),
     }
     seconds = timed(layers, size)
     taken = rk.explain_path(rk.LSTM(size[-1])).layers[0].path
     found = []
     for call in ("forward", "step"):
-        scan, cudnn = (1e3 * np.median(seconds[name, call]) for name in layers)
-        better = "scan" if scan < cudnn else "cudnn"
-        beside = {"scan": scan, "cudnn": cudnn}[taken] / min(scan, cudnn)
-        found.append(
-            f"{call}: scan {scan:.3g} ms, cudnn {cudnn:.3g} ms, {better} is quicker, "
-            f"the path taken ({taken}) takes {beside:.2f} of it"
-        )
-    return "; ".join(found)
+        each = {name: 1e3 * np.median(seconds[name, call]) for name in layers}
+        times = ", ".join(f"{name} {time:.3g} ms" for name, time in each.items())
+        found.append(f"{call}: {times}, the one taken {each[taken] / min(each.values()):.2f}")
+    return f"{taken} is taken; {'; '.join(found)} of the quicker"
 
 
 def one_chunk(cell):
