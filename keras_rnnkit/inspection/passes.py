@@ -10,7 +10,6 @@ included, reaches the model; what is to run with another attribute runs on a `st
 import contextlib
 import functools
 import inspect
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,10 +21,9 @@ from keras import ops, tree
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.paths import named_layers
 from keras_rnnkit.recurrent.rnn import RNN, Pass, StateSequences
+from keras_rnnkit.recurrent.watch import looking, replace_method
 
 STEPPED = "stepped by the model itself: its states are seen when it runs in a keras.layers.RNN"
-
-_looking = threading.RLock()  # one thread looks at a time
 
 
 @dataclass(frozen=True)
@@ -196,53 +194,29 @@ def intercepted(root: Any, handle: Callable[[Met], Any]) -> Iterator[dict[str, A
 
         return call
 
-    with _looking, contextlib.ExitStack() as undo:
+    with looking, contextlib.ExitStack() as undo:
         found = [layer for _, layer in named_layers(root)]
         for layer in found:
             # A `tf.function` made before would run its graph, and no Python.
             function = getattr(layer.call, "python_function", None)
             if function is not None:
-                _replace(undo, layer, "call", function)
+                replace_method(undo, layer, "call", function)
             if isinstance(layer, keras.layers.Bidirectional):
-                _replace(undo, layer, "call", functools.partial(_call_apart, layer))
+                replace_method(undo, layer, "call", functools.partial(_call_apart, layer))
         for site in sites(root):
             cell = site.layer if site.is_cell else site.layer.cell
             if isinstance(cell, keras.Layer):
-                _replace(undo, cell, "call", note(site, cell, cell.call))
+                replace_method(undo, cell, "call", note(site, cell, cell.call))
             if isinstance(site.layer, StateSequences):
-                _replace(undo, site.layer, "run", functools.partial(_watched_run, site, meet))
+                replace_method(undo, site.layer, "run", functools.partial(_watched_run, site, meet))
             elif not site.is_cell:
                 watched = functools.partial(_watched_loop, site, meet)
-                _replace(undo, site.layer, "inner_loop", watched)
+                replace_method(undo, site.layer, "inner_loop", watched)
         for layer in found:
             if isinstance(layer, keras.layers.TimeDistributed):
-                _replace(undo, layer, "call", outer_steps(layer.layer, layer.call))
-                _replace(undo, layer.layer, "call", outer_step(layer.layer, layer.layer.call))
+                replace_method(undo, layer, "call", outer_steps(layer.layer, layer.call))
+                replace_method(undo, layer.layer, "call", outer_step(layer.layer, layer.layer.call))
         yield stepped
-
-
-def _replace(undo: contextlib.ExitStack, layer: Any, name: str, value: Any) -> None:
-    """Put another method in a layer's place for this thread, until `undo`."""
-    own, mine, lasting = getattr(layer, name), threading.get_ident(), [True]
-
-    @functools.wraps(own, updated=())
-    def method(*args: Any, **kwargs: Any) -> Any:
-        chosen = value if lasting and threading.get_ident() == mine else own
-        return chosen(*args, **kwargs)
-
-    before = vars(layer).get(name)
-    setattr(layer, name, method)
-
-    def restore() -> None:
-        lasting.clear()  # for whoever holds it still
-        if vars(layer).get(name) is not method:  # another thread has set its own meanwhile
-            return
-        if before is None:
-            delattr(layer, name)
-        else:
-            setattr(layer, name, before)
-
-    undo.callback(restore)
 
 
 class _Apart:
@@ -298,7 +272,7 @@ def cells(cell: Any, states: Any) -> Iterator[tuple[str, Any, list[Any]]]:
 
 def build(root: Any, inputs: Any) -> None:
     """Give a model or layer that was never called its weights, as its first call would."""
-    with _looking:
+    with looking:
         if not root.built:
             root(symbols(inputs))
 

@@ -5,6 +5,7 @@ cannot differ from the run. Keras's own layers decide by rules of their own, whi
 `explain_path` states for them.
 """
 
+import contextlib
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from keras import ops, tree
 
 from keras_rnnkit.recurrent import kernels, masks
 from keras_rnnkit.recurrent.equations import computes, equations_of
+from keras_rnnkit.recurrent.watch import looking, replace_method
 
 FUSED = ("cudnn", "aten")
 SPEED = "units"
@@ -291,35 +293,44 @@ def default_paths() -> PathReport:
 def _observe(layers: list[Any], call: Any) -> dict[int, Any]:
     """Make a call and note the sequences, mask and training that each layer meets in it.
 
-    What stateful layers carry is put back afterwards: to look is not to go on.
+    What stateful layers carry stays as it was: to look is not to go on.
     """
     met: dict[int, Any] = {}
+
+    def observing(layer: Any, own: Any) -> Any:
+        def observed(sequences: Any, *args: Any, **kwargs: Any) -> Any:
+            mask = kwargs.get("mask")
+            if mask is None:
+                mask = kwargs.get("sequences_mask")
+            met[id(layer)] = (sequences, mask, bool(kwargs.get("training")))
+            return own(sequences, *args, **kwargs)
+
+        return observed
+
+    with looking, contextlib.ExitStack() as undo:
+        for layer in layers:
+            replace_method(undo, layer, "call", observing(layer, layer.call))
+        if all(layer.built for layer in layers):
+            undo.enter_context(keras.StatelessScope())
+            call()
+        else:
+            _build_by(layers, call)
+    return met
+
+
+def _build_by(layers: list[Any], call: Any) -> None:
+    """Make a call that gives layers their weights, and put back what it left in their states."""
 
     def carried() -> list[Any]:
         stateful = [layer.states for layer in layers if layer.stateful]
         return [v for v in tree.flatten(stateful) if isinstance(v, keras.Variable)]
 
-    def watched(layer: Any, original: Any) -> Any:
-        def observing(sequences: Any, *args: Any, **kwargs: Any) -> Any:
-            mask = kwargs.get("mask")
-            if mask is None:
-                mask = kwargs.get("sequences_mask")
-            met[id(layer)] = (sequences, mask, bool(kwargs.get("training")))
-            return original(sequences, *args, **kwargs)
-
-        return observing
-
     before = {id(variable): ops.copy(variable) for variable in carried()}
-    for layer in layers:
-        layer.call = watched(layer, layer.call)
     try:
         call()
     finally:
-        for layer in layers:
-            del layer.call
         for variable in carried():
             variable.assign(before.get(id(variable), ops.zeros(variable.shape)))
-    return met
 
 
 def _keras_path(layer: Any, training: bool, tensor: Any, compiled: bool, mask: Any) -> LayerPath:

@@ -49,6 +49,10 @@ def test_a_thread_that_calls_meets_its_own_layer_while_others_look(library):
         if set(rk.gradient_flow(model, x, y, "mse")) != set(traced):
             wrong.append("another flow")
 
+    def paths():
+        if len(rk.explain_path(model, x).layers) != 3:
+            wrong.append("another report")
+
     def watched(function):
         def run():
             try:
@@ -59,7 +63,7 @@ def test_a_thread_that_calls_meets_its_own_layer_while_others_look(library):
         return run
 
     caller = threading.Thread(target=watched(call))
-    lookers = [threading.Thread(target=watched(look)) for look in (trace, flow)]
+    lookers = [threading.Thread(target=watched(look)) for look in (trace, flow, paths)]
     for thread in (caller, *lookers):
         thread.start()
     for thread in lookers:

@@ -7,7 +7,7 @@ import pytest
 import keras_rnnkit as rk
 from keras_rnnkit.recurrent import kernels
 from tests.recurrent import reference_kernels
-from tests.recurrent.cases import inputs, mask_of
+from tests.recurrent.cases import arrays, inputs, mask_of
 
 BACKEND = keras.backend.backend()
 SLOW = [
@@ -144,6 +144,18 @@ def test_explaining_leaves_the_layers_as_they_were():
     layer = rk.GRU(3)
     rk.explain_path(layer, inputs())
     assert "call" not in vars(layer)
+
+
+def test_a_call_that_a_user_compiled_is_still_there():
+    import tensorflow as tf
+
+    layer = rk.GRU(3, stateful=True)
+    layer(inputs())
+    (carried,) = arrays(layer.states)
+    layer.call = compiled = tf.function(layer.call)
+    assert rk.explain_path(layer, inputs()).layers[0].path
+    assert layer.call is compiled
+    np.testing.assert_array_equal(arrays(layer.states)[0], carried)
 
 
 def test_a_model_without_recurrence_is_refused():

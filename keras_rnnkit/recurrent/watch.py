@@ -1,0 +1,35 @@
+"""Another method in a layer's place, for the thread that looks at the layer and for no other."""
+
+import contextlib
+import functools
+import threading
+from typing import Any
+
+looking = threading.RLock()  # one thread looks at a time
+
+
+def replace_method(undo: contextlib.ExitStack, layer: Any, name: str, value: Any) -> None:
+    """Put another method in a layer's place for this thread, until `undo`.
+
+    Every other thread goes on with the layer's own, and what it sets meanwhile stays.
+    """
+    own, mine, lasting = getattr(layer, name), threading.get_ident(), [True]
+
+    @functools.wraps(own, updated=())
+    def method(*args: Any, **kwargs: Any) -> Any:
+        chosen = value if lasting and threading.get_ident() == mine else own
+        return chosen(*args, **kwargs)
+
+    before = vars(layer).get(name)
+    setattr(layer, name, method)
+
+    def restore() -> None:
+        lasting.clear()  # for whoever holds it still
+        if vars(layer).get(name) is not method:  # another thread has set its own meanwhile
+            return
+        if before is None:
+            delattr(layer, name)
+        else:
+            setattr(layer, name, before)
+
+    undo.callback(restore)
