@@ -167,6 +167,12 @@ def test_they_do_so_with_an_embargo_too(backtest, embargo):
     validate_in_a_row(backtest, embargo)
 
 
+@pytest.mark.xfail(reason="rounding lets two validation parts share a row", strict=True)
+@pytest.mark.parametrize(("rows", "val", "folds"), [(30, 0.05, 2), (15, 0.15, 3), (35, 0.15, 3)])
+def test_no_row_is_validated_twice(rows, val, folds):
+    validate_in_a_row({"rows": rows, "val": val, "folds": folds, "train": None}, embargo=0)
+
+
 def validate_in_a_row(backtest, embargo):
     """Validation parts are shares of the rows, without a gap, and end with the last row."""
     rows, val = backtest["rows"], backtest["val"]
