@@ -61,7 +61,7 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
             layers. Every series is shown; where one ends in a row, another begins, and the row's
             state must be reset: `return_index` tells which rows `begins`. Weights are appended, 0
             for `padding` rows, for which no window is left in the last batches. `stride` must be
-            the lookback.
+            the lookback in whole steps, `length * step`.
         shard: `(count, index)`: one of `count` equally long shares of each epoch, disjoint and
             together complete. Where `count` does not divide the windows, the first few places of
             the epoch come up twice, or with `drop_remainder` the last few not at all.

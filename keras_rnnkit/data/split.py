@@ -105,7 +105,7 @@ def rolling_splits(
         val: share of the rows in each validation part.
         train: share of the rows in each training part (a sliding window). Default: all rows
             before the validation part (an expanding window).
-        embargo: as in `split`.
+        embargo: rows at the end of each training part that are targets of no part.
 
     Yields:
         `Split(train, val, None)`, from the earliest to the latest.
@@ -137,12 +137,16 @@ def rolling_splits(
             f"folds * val + train must leave rows to train on: {folds} * {val} + {train or 0} "
             "must be below 1, or at most 1 with train=."
         )
+    begins = [1 - (folds - fold) * val for fold in range(folds + 1)]
+    edges = _cuts(series, begins)
+    firsts = _cuts(series, [0.0 if train is None else begin - train for begin in begins[:-1]])
     for fold in range(folds):
-        start = 1 - (folds - fold) * val
-        cuts = _cuts(series, [0.0 if train is None else start - train, start, start + val])
-        parts = _between(np.concatenate([cuts, cuts[:, -1:]], axis=1), embargo)
+        first, start, stop = firsts[:, fold], edges[:, fold], edges[:, fold + 1]
+        # Validation parts follow each other, so the rows of the embargo are the training part's.
+        runs = (np.stack(pair, axis=1) for pair in ((first, start - embargo), (start, stop)))
         before, ahead = (
-            series.only_targets(intersect(rows, series.target_rows)) for rows in parts[:2]
+            series.only_targets(intersect(rows[rows[:, 0] < rows[:, 1]], series.target_rows))
+            for rows in runs
         )
         for name, part in (("train", before), ("val", ahead)):
             if not part.target_rows.size:

@@ -160,14 +160,12 @@ def test_backtests_validate_on_the_last_rows_one_fold_after_the_other(backtest):
     validate_in_a_row(backtest, embargo=0)
 
 
-@pytest.mark.xfail(reason="an embargo takes its rows from the validation parts", strict=True)
 @examples(60, share=0.1)
 @given(BACKTESTS, st.integers(1, 2))
 def test_they_do_so_with_an_embargo_too(backtest, embargo):
     validate_in_a_row(backtest, embargo)
 
 
-@pytest.mark.xfail(reason="rounding lets two validation parts share a row", strict=True)
 @pytest.mark.parametrize(("rows", "val", "folds"), [(30, 0.05, 2), (15, 0.15, 3), (35, 0.15, 3)])
 def test_no_row_is_validated_twice(rows, val, folds):
     validate_in_a_row({"rows": rows, "val": val, "folds": folds, "train": None}, embargo=0)

@@ -96,14 +96,14 @@ def test_a_part_can_be_split_again():
 def test_rolling_splits_move_the_origin():
     folds = list(rk.rolling_splits(np.zeros(100), folds=3, val=0.1, train=0.5, embargo=2))
     assert [fold.train.target_rows.tolist() for fold in folds] == [
-        [[20, 70]],
-        [[30, 80]],
-        [[40, 90]],
+        [[20, 68]],
+        [[30, 78]],
+        [[40, 88]],
     ]
     assert [fold.val.target_rows.tolist() for fold in folds] == [
-        [[72, 80]],
-        [[82, 90]],
-        [[92, 100]],
+        [[70, 80]],
+        [[80, 90]],
+        [[90, 100]],
     ]
     with pytest.raises(ValueError, match="must leave rows to train on"):
         list(rk.rolling_splits(np.zeros(100), folds=5, val=0.2))
@@ -173,7 +173,7 @@ def test_a_group_named_twice_counts_once():
     [
         ({"folds": 1, "val": 0.96}, "no row is left for train of 10 rows, with val=0.96"),
         ({"folds": 2, "val": 0.04}, "fold 1 of 2: no row is left for val"),
-        ({"folds": 2, "val": 0.2, "embargo": 5}, "no row is left for val .* embargo=5"),
+        ({"folds": 2, "val": 0.2, "embargo": 6}, "no row is left for train .* embargo=6"),
         ({"folds": 2, "val": "x"}, "val= must be a share such as 0.1, received 'x'"),
     ],
 )
