@@ -91,24 +91,20 @@ class Equations:
         """
         raise NotImplementedError
 
-    def advance(self, cell: Any, gates: list[Any], states: Any, added: Any = None) -> list[Any]:
+    def advance(self, cell: Any, gates: list[Any], states: Any) -> list[Any]:
         """Return the states after the step, in the order of `state_names`.
 
         Args:
             cell: The cell whose activations count.
             gates: What `gates` returned.
             states: The states before the step.
-            added: One tensor a state, added to it where it is made and before anything reads it:
-                a derivative by it is the total derivative by the state. None adds nothing.
         """
         raise NotImplementedError
 
-    def step(
-        self, cell: Any, projected: Any, states: Any, training: bool = False, added: Any = None
-    ) -> list[Any]:
+    def step(self, cell: Any, projected: Any, states: Any, training: bool = False) -> list[Any]:
         """Return the states after one step from an input that `project` has taken in."""
         gates = self.gates(cell, projected, states[0], training)
-        return self.advance(cell, gates, states, added)
+        return self.advance(cell, gates, states)
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name of the fused kernel that computes these equations, or None.
@@ -136,9 +132,9 @@ class SimpleRNNEquations(Equations):
         masks = self.recurrent_masks(cell, h, training)
         return [cell.activation(projected + product(h, cell.recurrent_kernel, masks))]
 
-    def advance(self, cell: Any, gates: list[Any], states: Any, added: Any = None) -> list[Any]:
+    def advance(self, cell: Any, gates: list[Any], states: Any) -> list[Any]:
         """Return the states after the step."""
-        return [_plus(gates[0], added, 0)]
+        return [gates[0]]
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
@@ -186,11 +182,11 @@ class LSTMEquations(Equations):
         i, f, g = gates[:3]
         return f, i * g
 
-    def advance(self, cell: Any, gates: list[Any], states: Any, added: Any = None) -> list[Any]:
+    def advance(self, cell: Any, gates: list[Any], states: Any) -> list[Any]:
         """Return the states after the step."""
         leak, drive = self.leak_and_drive(gates)
-        c = _plus(leak * states[1] + drive, added, 1)
-        return [_plus(gates[3] * cell.activation(c), added, 0), c]
+        c = leak * states[1] + drive
+        return [gates[3] * cell.activation(c), c]
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
@@ -226,10 +222,10 @@ class GRUEquations(Equations):
         inner_n = product(r * h, cell.recurrent_kernel[:, 2 * units :], n_masks)
         return [z, r, cell.activation(n + inner_n)]
 
-    def advance(self, cell: Any, gates: list[Any], states: Any, added: Any = None) -> list[Any]:
+    def advance(self, cell: Any, gates: list[Any], states: Any) -> list[Any]:
         """Return the states after the step."""
         z, _, n = gates
-        return [_plus(z * states[0] + (1 - z) * n, added, 0)]
+        return [z * states[0] + (1 - z) * n]
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
@@ -246,10 +242,6 @@ class GRUEquations(Equations):
         none = ops.zeros(kernel.shape[-1:], kernel.dtype)
         biases = reset_first(cell.bias) if cell.use_bias else (none, none)
         return kernel, reset_first(cell.recurrent_kernel), biases[0], biases[1]
-
-
-def _plus(state: Any, added: Any, index: int) -> Any:
-    return state if added is None else state + added[index]
 
 
 def computes(function: Any, name: str) -> bool:
