@@ -88,7 +88,9 @@ def contents(batch, case, options):
         if numbers.targets or numbers.known:
             arrays["target_rows"] = row_of[index["target_rows"]].tolist()
         if case.table.group is not None:
-            arrays["group"] = index["group"].tolist()
+            # TensorFlow gives text as bytes.
+            labels = index["group"].tolist()
+            arrays["group"] = [x.decode() if isinstance(x, bytes) else x for x in labels]
     assert not batch
     sizes = {len(values) for values in arrays.values()}
     assert len(sizes) == 1, "the parts of a batch differ in length"

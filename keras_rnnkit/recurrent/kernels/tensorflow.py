@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +15,9 @@ HOISTS = False
 FUSED_FROM_UNITS = 0
 COMPILES = False
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+
+# Whether a gradient may be asked for through what this thread is building.
+_thread = threading.local()
 
 cudnn_rnn = tf.raw_ops.CudnnRNNV3
 
@@ -123,7 +127,14 @@ def compiled(function: Any) -> Any:
     """The function as a graph; see the package's docstring."""
     # TensorFlow counts graphs by a function's code, and would warn of every new model; a partial
     # has no code.
-    return tf.function(functools.partial(function), autograph=False)
+    def undifferentiated(*arguments: Any) -> Any:
+        try:
+            _thread.differentiates = False
+            return function(*arguments)
+        finally:
+            _thread.differentiates = True
+
+    return tf.function(functools.partial(undifferentiated), autograph=False)
 
 
 def with_gradient(function: Any, gradient: Any) -> Any:
@@ -134,7 +145,12 @@ def with_gradient(function: Any, gradient: Any) -> Any:
         output = function(*inputs)
         return output, lambda upstream: gradient(inputs, output, upstream)
 
-    return differentiable
+    def chosen(*inputs: Any) -> Any:
+        # TensorFlow keeps a graph for ever in which a gradient was given.
+        differentiates = getattr(_thread, "differentiates", True)
+        return (differentiable if differentiates else function)(*inputs)
+
+    return chosen
 
 
 def times(product: Any, factor: Any) -> Any:
