@@ -121,6 +121,7 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
             )
         return element
 
+    @tf.autograph.experimental.do_not_convert
     def numbered(first: Any, stop: Any, epoch: dict[str, Any]) -> Any:
         # Two batches at work and none in store: a third would take memory and no time off.
         return tf.data.Dataset.range(first, stop).map(
@@ -159,9 +160,11 @@ def _spans(tf: Any, counter: "TensorCounter", count: int, tables_of: Callable[[A
     cut = min(count - 1, BROKEN_OFF)
     edges = tf.data.Dataset.from_tensor_slices(np.array([[0, cut, False], [cut, count, True]]))
 
+    @tf.autograph.experimental.do_not_convert
     def under_way(_: Any) -> Any:
         return counter.read()
 
+    @tf.autograph.experimental.do_not_convert
     def of_epoch(epoch: Any) -> Any:
         tables = tables_of(epoch)
 
