@@ -125,6 +125,7 @@ def opaque_parameters(weights: Any, gates: int) -> Any:
 
 def compiled(function: Any) -> Any:
     """The function as a graph; see the package's docstring."""
+
     # TensorFlow counts graphs by a function's code, and would warn of every new model; a partial
     # has no code.
     def undifferentiated(*arguments: Any) -> Any:
