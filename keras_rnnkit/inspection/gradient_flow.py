@@ -29,7 +29,7 @@ from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.equations import equations_of
 from keras_rnnkit.recurrent.masks import count_steps
-from keras_rnnkit.recurrent.rnn import RNN, Pass
+from keras_rnnkit.recurrent.rnn import RNN, Pass, cut
 
 VANISHING, EXPLODING = 0.01, 100.0  # what is carried to the first step, of 1 at the last
 FLOOR = 1e-30  # below it float32 begins to lose what is carried
@@ -506,10 +506,9 @@ class ProbedCell:
     def __call__(self, joined: Any, states: Any) -> Any:
         """Take a step."""
         sizes = [math.prod(x.shape[2:]) for x in self._like]
-        ends = [sum(sizes[: index + 1]) for index in range(len(sizes) - 1)]
         parts = [
             ops.cast(ops.reshape(part, (-1, *x.shape[2:])), x.dtype)
-            for part, x in zip(ops.split(joined, ends, axis=-1), self._like, strict=True)
+            for part, x in zip(cut(joined, sizes), self._like, strict=True)
         ]
         count = len(parts) - sum(self._counts)
         output = tree.pack_sequence_as(self._inputs, parts[:count])

@@ -1,6 +1,7 @@
 """RNN: any Keras cell, with every state of every step."""
 
 import inspect
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -430,13 +431,20 @@ class Recorder:
         if len(self.shapes) == 1:
             return [record]
         lead = tuple(ops.shape(record)[:-1])
-        found, start = [], 0
-        for shape in self.shapes:
-            # Slices, since Keras's split waits for the GPU on torch.
-            part = record[..., start : start + math.prod(shape)]
-            found.append(ops.reshape(part, (*lead, *shape)) if len(shape) != 1 else part)
-            start += math.prod(shape)
-        return found
+        parts = cut(record, [math.prod(shape) for shape in self.shapes])
+        return [
+            ops.reshape(part, (*lead, *shape)) if len(shape) != 1 else part
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
+
+
+def cut(joined: Any, sizes: list[int]) -> list[Any]:
+    """Cut the last axis into parts of these sizes.
+
+    By slices: Keras's split by places waits for the GPU on torch.
+    """
+    ends = itertools.accumulate(sizes)
+    return [joined[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def require_time_axis(name: str, sequences: Any) -> None:
