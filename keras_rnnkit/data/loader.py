@@ -28,10 +28,6 @@ class WindowLoader(keras.utils.PyDataset):
         spec: a `WindowSpec`.
         **options: as in `window_dataset`.
 
-    Attributes:
-        epoch: the epoch under way, from 0. `fit` moves it on after each epoch; a loop of your own
-            sets it.
-
     Raises:
         ValueError: as `window_dataset`.
 
@@ -62,7 +58,10 @@ class WindowLoader(keras.utils.PyDataset):
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 0."""
+        """The epoch under way, from 0.
+
+        `fit` moves it on after each epoch; a loop of your own sets it.
+        """
         return self._counter.number
 
     @epoch.setter

@@ -210,7 +210,7 @@ class WindowSpec:
 
     @property
     def first_row(self) -> int:
-        """Rows from a window's start to its first row: 0, or less where targets lie before it."""
+        """Rows from a window's start to its first row, below 0 where targets lie before it."""
         return min(0, self.first_target)
 
     @property

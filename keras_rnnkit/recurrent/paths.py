@@ -64,7 +64,7 @@ class LayerPath:
 
     @property
     def quickest(self) -> bool:
-        """Whether it is the quickest path there: the fused kernel, or a loop that beats it."""
+        """Whether it is the quickest path there, be it the fused kernel or a loop that beats it."""
         return all(condition.name == SPEED for condition in self.failed)
 
     @property
