@@ -158,7 +158,9 @@ def test_a_frame_of_predictions_joins_the_frame_of_the_user(backend, zone):
         assert str(made.schema.field("time").type.tz) == zone
         joined = made.join(frames(frame)[2].rename_columns(["time", "T"]), "time").to_pandas()
     elif backend == "polars":
-        own = frames(frame)[1].with_columns(pl.col("when").dt.cast_time_unit("us"))
+        # The first polars of all joins times of one unit alone.
+        unit = made.schema["time"].time_unit
+        own = frames(frame)[1].with_columns(pl.col("when").dt.cast_time_unit(unit))
         joined = made.join(own, left_on="time", right_on="when").to_pandas()
     else:
         joined = made.merge(frame, left_on="time", right_on="when")

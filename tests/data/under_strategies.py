@@ -5,13 +5,14 @@ A program of its own, since logical devices are set before TensorFlow starts.
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import keras_rnnkit as rk
 from tests.data.test_window_epochs import epochs_of
 
 
 def main():
+    import tensorflow as tf
+
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     for strategy in (
