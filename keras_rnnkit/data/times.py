@@ -426,12 +426,12 @@ def infer_step(
     if zone is not None:
         # A day that begins with the clock's midnight is not always 24 hours long.
         local, alike = _commonest(times, inside, "D", zone)
-        if alike >= number and local % day == np.timedelta64(0):
+        if alike >= number and local % day == np.timedelta64(0, "D"):
             common, number = local.astype("timedelta64[D]"), alike
     if common >= 28 * day and number < inside.sum():
         # Months are 28 to 31 days long: the calendar then explains more steps than any length.
         months, alike = _commonest(times, inside, "M", zone)
-        if months > np.timedelta64(0) and alike > number:
+        if months > np.timedelta64(0, "M") and alike > number:
             whole = int(months.astype(np.int64))
             return np.timedelta64(whole, "M") if whole % 12 else np.timedelta64(whole // 12, "Y")
     return common

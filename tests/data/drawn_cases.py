@@ -20,6 +20,11 @@ PART_KINDS = ("all", "times", "groups", "shares")
 MIDNIGHT = np.datetime64("2024-01-01T00", "h")
 
 
+def at(hour):
+    """The time so many hours after the first midnight."""
+    return MIDNIGHT + np.timedelta64(hour, "h")
+
+
 def examples(usual, share=1.0):
     """So many examples as a rule; with RNNKIT_EXAMPLES that share of them, drawn afresh."""
     if not EXAMPLES:
@@ -196,7 +201,7 @@ def parts(draw, table, series, row_of, allowed):
         first = draw(st.integers(1, len(moments) - 1))
         second = draw(st.integers(first + 1, len(moments)))
         begin, end = moments[first], [*moments, moments[-1] + 1][second]
-        split = rk.split(series, train=str(MIDNIGHT + begin), val=str(MIDNIGHT + end))
+        split = rk.split(series, train=str(at(begin)), val=str(at(end)))
         inside = {
             "train": [time < begin for time in table.time],
             "val": [begin <= time < end for time in table.time],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import keras_rnnkit as rk
 from tests.data import reference_windows as reference
 from tests.data.drawn_cases import (
-    MIDNIGHT,
+    at,
     examples,
     made,
     numbers_of_spec,
@@ -35,7 +35,7 @@ def splits(draw, delays=(0, 4)):
     if table.time is not None and draw(st.booleans()):
         first = draw(st.integers(min(table.time), max(table.time) + 1))
         second = draw(st.integers(first, max(table.time) + 2))
-        cuts = {"train": str(MIDNIGHT + first), "val": str(MIDNIGHT + second)}
+        cuts = {"train": str(at(first)), "val": str(at(second))}
     else:
         train = draw(st.sampled_from([0.2, 0.3, 0.5, 0.6, 0.7]))
         cuts = {"train": train, "val": draw(st.sampled_from([0.1, 0.2, 0.3]))}

@@ -16,6 +16,7 @@ import keras_rnnkit as rk
 from tests.data import reference_windows as reference
 from tests.data.drawn_cases import (
     MIDNIGHT,
+    at,
     cases,
     examples,
     made,
@@ -442,7 +443,7 @@ def test_to_frame_puts_the_truth_of_each_window_beside_it(case):
         assert frame["group"].tolist() == groups
     if case.table.time is not None:
         times = [
-            MIDNIGHT + case.table.time[row]
+            at(case.table.time[row])
             for window in kept
             for row in window.target_rows
             for _ in case.numbers.targets

@@ -195,7 +195,7 @@ def test_times_of_the_targets_are_told():
     assert parts["test"].first_target == "2024-01-09 00:00:00"
     assert parts["test"].last_target == "2024-01-10 00:00:00"
     # Two groups in one run of rows, of which the second begins earlier.
-    later = np.concatenate([time + 100, time])
+    later = np.concatenate([time + np.timedelta64(100, "D"), time])
     series = rk.TimeSeries(np.arange(20.0), time=later, group=np.repeat([1, 2], 10))
     part = rk.describe(series.only_targets([[2, 20]]), rk.WindowSpec(2)).parts["all"]
     assert (part.first_target, part.last_target) == ("2024-01-01 00:00:00", "2024-04-19 00:00:00")
