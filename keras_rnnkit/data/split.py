@@ -173,6 +173,7 @@ def check_split(
 
     Raises:
         ValueError: names the parts, the rows and their times that leak.
+        TypeError: spec is no `WindowSpec`.
 
     Example:
         >>> import numpy as np
@@ -182,6 +183,8 @@ def check_split(
         Traceback (most recent call last):
         ValueError: train and val share 2 target rows: rows 4 to 5. ...
     """
+    if spec is not None and not isinstance(spec, WindowSpec):
+        raise TypeError(f"spec= must be a WindowSpec, received {type(spec).__name__}.")
     named = [
         (name, part) for name, part in zip(("train", "val", "test"), parts, strict=False) if part
     ]

@@ -111,6 +111,11 @@ def test_rolling_splits_move_the_origin():
         list(rk.rolling_splits(np.zeros(100), folds=0, val=0.2))
 
 
+def test_what_is_no_spec_is_refused():
+    with pytest.raises(TypeError, match="spec= must be a WindowSpec, received int"):
+        rk.check_split([rk.TimeSeries(np.zeros(9))], spec=3)
+
+
 def test_a_leak_is_named():
     series = rk.TimeSeries(np.zeros(100), time=np.datetime64("2024-01-01") + np.arange(100))
     early, late = series.only_targets([[0, 60]]), series.only_targets([[50, 100]])
