@@ -20,7 +20,7 @@ from keras import ops, tree
 
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.paths import named_layers
-from keras_rnnkit.recurrent.rnn import RNN, Pass, StateSequences
+from keras_rnnkit.recurrent.rnn import RNN, Pass, RecurrentLayer
 from keras_rnnkit.recurrent.watch import looking, replace_method
 
 STEPPED = "stepped by the model itself: its states are seen when it runs in a keras.layers.RNN"
@@ -72,7 +72,7 @@ class Met:
         # The kernel that runs is the same; Keras keeps the last output apart all the same.
         twin = stand_in(self.layer, return_sequences=True)
         result = getattr(type(self.layer), self.method)(twin, *self.arguments)
-        return result, result.outputs if isinstance(twin, StateSequences) else result[1]
+        return result, result.outputs if isinstance(twin, RecurrentLayer) else result[1]
 
     def through(self, cell: Any, sequences: Any, states: Any) -> Any:
         """Make the pass with another cell over other inputs, in Keras's own time loop.
@@ -92,7 +92,7 @@ class Met:
             "dtype": layer.dtype_policy,
             "name": layer.name,
         }
-        if isinstance(layer, StateSequences):
+        if isinstance(layer, RecurrentLayer):
             keeps = layer.return_state_sequences
             loop = RNN(cell, return_state_sequences=keeps, **options)
             return loop.run(Pass(sequences, states, settled.mask, settled.training))
@@ -207,7 +207,7 @@ def intercepted(root: Any, handle: Callable[[Met], Any]) -> Iterator[dict[str, A
             cell = site.layer if site.is_cell else site.layer.cell
             if isinstance(cell, keras.Layer):
                 replace_method(undo, cell, "call", note(site, cell, cell.call))
-            if isinstance(site.layer, StateSequences):
+            if isinstance(site.layer, RecurrentLayer):
                 replace_method(undo, site.layer, "run", functools.partial(_watched_run, site, meet))
             elif not site.is_cell:
                 watched = functools.partial(_watched_loop, site, meet)

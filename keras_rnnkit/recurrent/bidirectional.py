@@ -6,7 +6,7 @@ import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import kernels, masks, paths
-from keras_rnnkit.recurrent.layers import KnownCell
+from keras_rnnkit.recurrent.layers import FusedLayer
 from keras_rnnkit.recurrent.rnn import (
     Result,
     register,
@@ -105,7 +105,7 @@ class Bidirectional(keras.layers.Bidirectional):
         forward, backward = self.directions()
         return (
             all(
-                isinstance(layer, KnownCell)
+                isinstance(layer, FusedLayer)
                 and layer.built
                 and layer.dtype_policy == self.dtype_policy
                 and layer.activity_regularizer is None

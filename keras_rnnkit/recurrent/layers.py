@@ -7,12 +7,12 @@ from keras import ops
 
 from keras_rnnkit.recurrent import kernels, masks, paths, replay
 from keras_rnnkit.recurrent.equations import Equations, equations_of
-from keras_rnnkit.recurrent.rnn import Pass, Result, StateSequences
+from keras_rnnkit.recurrent.rnn import Pass, RecurrentLayer, Result
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
 
-class KnownCell(StateSequences):
+class FusedLayer(RecurrentLayer):
     """A layer whose cell's equations are known: one kernel may run it, and replay recover it."""
 
     cell: Any
@@ -23,7 +23,7 @@ class KnownCell(StateSequences):
         self.supports_jit = kernels.current().COMPILES or not paths.decide(self).fused
 
     def begin(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Pass:
-        """Settle the inputs of a call, whole numbers too; see `StateSequences`."""
+        """Settle the inputs of a call, whole numbers too; see `RecurrentLayer`."""
         sequences = ops.cast(sequences, self.cell.compute_dtype)
         return super().begin(sequences, initial_state, mask, training)
 
@@ -129,7 +129,7 @@ class KnownCell(StateSequences):
 
 
 @register
-class SimpleRNN(KnownCell, keras.layers.SimpleRNN):
+class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
     r"""Keras's SimpleRNN that can return its state at every step, and has a fused kernel.
 
     .. math::
@@ -188,7 +188,7 @@ class SimpleRNN(KnownCell, keras.layers.SimpleRNN):
 
 
 @register
-class LSTM(KnownCell, keras.layers.LSTM):
+class LSTM(FusedLayer, keras.layers.LSTM):
     r"""Keras's LSTM that can return h and c at every step, with any mask, on every path.
 
     .. math::
@@ -242,7 +242,7 @@ class LSTM(KnownCell, keras.layers.LSTM):
 
 
 @register
-class GRU(KnownCell, keras.layers.GRU):
+class GRU(FusedLayer, keras.layers.GRU):
     r"""Keras's GRU that can return its state at every step, with any mask, on every path.
 
     .. math::

@@ -56,7 +56,7 @@ class Result:
     sequences: list[Any]
 
 
-class StateSequences(keras.layers.RNN):
+class RecurrentLayer(keras.layers.RNN):
     """What the layers of this package add to Keras's, apart from how a pass runs.
 
     `begin` settles a call's inputs, `run` makes the pass, `conclude` keeps a stateful layer's
@@ -83,7 +83,7 @@ class StateSequences(keras.layers.RNN):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Show what this package adds in the signature of each layer."""
         super().__init_subclass__(**kwargs)
-        added = inspect.signature(StateSequences.__init__).parameters.values()
+        added = inspect.signature(RecurrentLayer.__init__).parameters.values()
         own = list(inspect.signature(cls.__init__).parameters.values())[1:]
         named = {parameter.name: parameter for parameter in own}
         named |= {p.name: p for p in added if p.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -292,7 +292,7 @@ class StateSequences(keras.layers.RNN):
 
 
 @register
-class RNN(StateSequences):
+class RNN(RecurrentLayer):
     """Keras's RNN that can return every state at every step, for any cell.
 
     The cell may be Keras's, a list of cells, or a user's own with `call` and `state_size`; it runs
