@@ -544,8 +544,8 @@ def _probed_step(
     if equations is not None and "c" in equations.state_names:
         # h reads c in the step that makes it.
         projected = equations.project(cell, inputs, training)
-        gates = equations.gates(cell, projected, states[0], training)
-        c = equations.advance(cell, gates, states)[1] + probes[2]
+        gates, (_, c) = equations.step(cell, projected, states, training)
+        c = c + probes[2]
         output = h = gates[-1] * cell.activation(c)
         new = [h + probes[1], c]
     else:

@@ -374,12 +374,14 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
             h = masks.unpack(packed.sequence, initial[0], packed.counts)
         outputs, states = h, [h]
     parts = {"output": outputs}
-    gates = []
+    gates: list[Any] = []
     if equations is not None:
         initial = tree.flatten(settled.states)
-        gates = replay.gates(equations, cell, settled.sequences, states[0], initial[0])
+        gates, replayed = replay.gates_and_states(
+            equations, cell, settled.sequences, states[0], initial, mask
+        )
         if len(states) < len(equations.state_names):
-            states = replay.states_of(equations, gates, states[0], initial, mask)
+            states = replayed
     names = state_names(cell, len(states))
     parts |= {f"state {name}": state for name, state in zip(names, states, strict=True)}
     if equations is not None:

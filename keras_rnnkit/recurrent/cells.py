@@ -37,7 +37,7 @@ class NamedStates:
         """Take one step; see the class."""
         listed = isinstance(states, (list, tuple))
         projected = self.equations.project(self, inputs, training)
-        new = self.equations.step(self, projected, states if listed else [states], training)
+        _, new = self.equations.step(self, projected, states if listed else [states], training)
         output = ops.concatenate([new[0], *new], axis=-1) if self.return_state else new[0]
         return output, new if listed else new[0]
 

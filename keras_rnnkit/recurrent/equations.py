@@ -1,13 +1,13 @@
 """Each cell's equations, once: cells step by them, loops record by them, replay recovers by them.
 
 An `Equations` describes a Keras cell without owning its weights, so the same text serves
-`keras.layers.LSTMCell` and the cells of this package. Three functions make a step:
+`keras.layers.LSTMCell` and the cells of this package. Two functions make a step:
 
-    projected = project(cell, x)           the part that needs no state: every step at once, or one
-    gates     = gates(cell, projected, h)  every step at once when each previous h is known, or one
-    states    = advance(cell, gates, states)
+    projected     = project(cell, x)               the part that needs no state
+    gates, states = step(cell, projected, states)  the equations
 
-All three accept any number of axes between the batch and the features.
+Both accept any number of axes between the batch and the features: one step, or all of them when
+each state before a step is known.
 """
 
 from typing import Any
@@ -80,31 +80,22 @@ class Equations:
         bias = self.input_bias(cell)
         return projected if bias is None else ops.add(projected, bias)
 
-    def gates(self, cell: Any, projected: Any, h: Any, training: bool = False) -> list[Any]:
-        """Return the gates after their activations, in the order of `gate_names`.
+    def step(
+        self, cell: Any, projected: Any, states: Any, training: bool = False
+    ) -> tuple[list[Any], list[Any]]:
+        """Take one step.
 
         Args:
             cell: The cell whose weights and activations count.
             projected: What `project` returned.
-            h: The hidden state before the step, (batch, ..., units).
+            states: The states before the step, each (batch, ..., units).
             training: Whether dropout applies.
+
+        Returns:
+            The gates after their activations, in the order of `gate_names`, and the states after
+            the step, in the order of `state_names`.
         """
         raise NotImplementedError
-
-    def advance(self, cell: Any, gates: list[Any], states: Any) -> list[Any]:
-        """Return the states after the step, in the order of `state_names`.
-
-        Args:
-            cell: The cell whose activations count.
-            gates: What `gates` returned.
-            states: The states before the step.
-        """
-        raise NotImplementedError
-
-    def step(self, cell: Any, projected: Any, states: Any, training: bool = False) -> list[Any]:
-        """Return the states after one step from an input that `project` has taken in."""
-        gates = self.gates(cell, projected, states[0], training)
-        return self.advance(cell, gates, states)
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name of the fused kernel that computes these equations, or None.
@@ -127,14 +118,14 @@ class SimpleRNNEquations(Equations):
     state_names = ("h",)
     gate_names = ("n",)
 
-    def gates(self, cell: Any, projected: Any, h: Any, training: bool = False) -> list[Any]:
-        """Return the gates; see `Equations`."""
-        masks = self.recurrent_masks(cell, h, training)
-        return [cell.activation(projected + product(h, cell.recurrent_kernel, masks))]
-
-    def advance(self, cell: Any, gates: list[Any], states: Any) -> list[Any]:
-        """Return the states after the step."""
-        return [gates[0]]
+    def step(
+        self, cell: Any, projected: Any, states: Any, training: bool = False
+    ) -> tuple[list[Any], list[Any]]:
+        """Take one step; see `Equations`."""
+        h = states[0]
+        inner = product(h, cell.recurrent_kernel, self.recurrent_masks(cell, h, training))
+        n = cell.activation(projected + inner)
+        return [n], [n]
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
@@ -154,39 +145,36 @@ class LSTMEquations(Equations):
         """None: added after both products, where TensorFlow does not fuse it into the first."""
         return None
 
-    def gates(self, cell: Any, projected: Any, h: Any, training: bool = False) -> list[Any]:
-        """Return the gates; see `Equations`."""
-        masks = self.recurrent_masks(cell, h, training)
-        joined = projected + product(h, cell.recurrent_kernel, masks)
+    def step(
+        self, cell: Any, projected: Any, states: Any, training: bool = False
+    ) -> tuple[list[Any], list[Any]]:
+        """Take one step; see `Equations`."""
+        h, c = states
+        inner = product(h, cell.recurrent_kernel, self.recurrent_masks(cell, h, training))
+        joined = projected + inner
         if cell.use_bias:
             joined = ops.add(joined, cell.bias)
-        return self._activated(cell, ops.split(joined, 4, axis=-1))
+        i, f, g, o = ops.split(joined, 4, axis=-1)
+        gate, activation = cell.recurrent_activation, cell.activation
+        i, f, g, o = gate(i), gate(f), activation(g), gate(o)
+        c = f * c + i * g
+        h = o * activation(c)
+        return [i, f, g, o], [h, c]
 
-    def gates_of_c(self, cell: Any, inputs: Any, h: Any, training: bool = False) -> list[Any]:
-        """Return i, f and g from inputs not yet projected: c needs no o, a quarter of the work."""
-        size = 3 * cell.units
+    def leak_and_drive(self, cell: Any, inputs: Any, h: Any, training: bool) -> tuple[Any, Any]:
+        """The terms f and i g of `c' = f c + i g`, linear in c, for inputs not yet projected.
+
+        Without o, which c does not need: a quarter of the work.
+        """
+        size, gate = 3 * cell.units, cell.recurrent_activation
         drawn = self.input_masks(cell, inputs, training), self.recurrent_masks(cell, h, training)
         x_masks, h_masks = (m[:3] if isinstance(m, (list, tuple)) else m for m in drawn)
         joined = product(inputs, cell.kernel[:, :size], x_masks)
         joined = joined + product(h, cell.recurrent_kernel[:, :size], h_masks)
         if cell.use_bias:
             joined = ops.add(joined, cell.bias[:size])
-        return self._activated(cell, ops.split(joined, 3, axis=-1))
-
-    def _activated(self, cell: Any, blocks: list[Any]) -> list[Any]:
-        gate = cell.recurrent_activation
-        return [f(x) for f, x in zip((gate, gate, cell.activation, gate), blocks, strict=False)]
-
-    def leak_and_drive(self, gates: list[Any]) -> tuple[Any, Any]:
-        """The two terms of `c' = leak * c + drive`, which is linear in c."""
-        i, f, g = gates[:3]
-        return f, i * g
-
-    def advance(self, cell: Any, gates: list[Any], states: Any) -> list[Any]:
-        """Return the states after the step."""
-        leak, drive = self.leak_and_drive(gates)
-        c = leak * states[1] + drive
-        return [gates[3] * cell.activation(c), c]
+        i, f, g = ops.split(joined, 3, axis=-1)
+        return gate(f), gate(i) * cell.activation(g)
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
@@ -203,29 +191,29 @@ class GRUEquations(Equations):
         """The first of two biases with `reset_after`, else the only one."""
         return cell.bias[0] if cell.use_bias and cell.reset_after else cell.bias
 
-    def gates(self, cell: Any, projected: Any, h: Any, training: bool = False) -> list[Any]:
-        """Return the gates; see `Equations`."""
+    def step(
+        self, cell: Any, projected: Any, states: Any, training: bool = False
+    ) -> tuple[list[Any], list[Any]]:
+        """Take one step; see `Equations`."""
+        h, kernel, zr_units = states[0], cell.recurrent_kernel, 2 * cell.units
         masks = self.recurrent_masks(cell, h, training)
-        gate, units = cell.recurrent_activation, cell.units
+        gate, activation = cell.recurrent_activation, cell.activation
         z, r, n = ops.split(projected, 3, axis=-1)
         if cell.reset_after:
-            inner = product(h, cell.recurrent_kernel, masks)
+            inner = product(h, kernel, masks)
             if cell.use_bias:
                 inner = inner + cell.bias[1]
             inner_z, inner_r, inner_n = ops.split(inner, 3, axis=-1)
             z, r = gate(z + inner_z), gate(r + inner_r)
-            return [z, r, cell.activation(n + r * inner_n)]
-        zr_masks, n_masks = (masks[:2], masks[2:]) if isinstance(masks, list) else (masks, masks)
-        zr_kernel = cell.recurrent_kernel[:, : 2 * units]
-        inner_z, inner_r = ops.split(product(h, zr_kernel, zr_masks), 2, axis=-1)
-        z, r = gate(z + inner_z), gate(r + inner_r)
-        inner_n = product(r * h, cell.recurrent_kernel[:, 2 * units :], n_masks)
-        return [z, r, cell.activation(n + inner_n)]
-
-    def advance(self, cell: Any, gates: list[Any], states: Any) -> list[Any]:
-        """Return the states after the step."""
-        z, _, n = gates
-        return [z * states[0] + (1 - z) * n]
+            n = activation(n + r * inner_n)
+        else:
+            zr_masks, n_masks = (
+                (masks[:2], masks[2:]) if isinstance(masks, list) else (masks, masks)
+            )
+            inner_z, inner_r = ops.split(product(h, kernel[:, :zr_units], zr_masks), 2, axis=-1)
+            z, r = gate(z + inner_z), gate(r + inner_r)
+            n = activation(n + product(r * h, kernel[:, zr_units:], n_masks))
+        return [z, r, n], [z * h + (1 - z) * n]
 
     def fused_kind(self, cell: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""

@@ -58,7 +58,7 @@ class FusedLayer(RecurrentLayer):
             projected = inputs_t[0]
             if not kernel.HOISTS:
                 projected = equations.project(self.cell, projected, settled.training)
-            new = equations.step(self.cell, projected, states, settled.training)
+            _, new = equations.step(self.cell, projected, states, settled.training)
             if settled.mask is None:
                 return new
             return [ops.where(inputs_t[1], x, held) for x, held in zip(new, states, strict=True)]

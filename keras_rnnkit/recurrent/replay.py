@@ -13,32 +13,6 @@ from keras_rnnkit.recurrent.equations import Equations, LSTMEquations
 from keras_rnnkit.recurrent.linear_scan import linear_scan
 
 
-def gates(
-    equations: Equations,
-    cell: Any,
-    sequences: Any,
-    h: Any,
-    initial_h: Any,
-    training: bool = False,
-) -> list[Any]:
-    """Return every gate at every step, in the order of `equations.gate_names`.
-
-    Args:
-        equations: The cell's, from `equations_of`.
-        cell: The cell that ran, with the dropout masks it drew.
-        sequences: (batch, time, features), in the order of processing.
-        h: (batch, time, units), the hidden state after each step, held over masked ones.
-        initial_h: (batch, units).
-        training: Whether dropout applied.
-
-    Returns:
-        One (batch, time, units) for each gate. At a masked step it is what the gate would have
-        been, had the step counted.
-    """
-    projected = equations.project(cell, sequences, training)
-    return equations.gates(cell, projected, _before(h, initial_h), training)
-
-
 def states(
     equations: Equations,
     cell: Any,
@@ -62,11 +36,36 @@ def states(
     Returns:
         One (batch, time, units) for each state; masked steps hold the state before them.
     """
-    found: list[Any] = []
-    if isinstance(equations, LSTMEquations):
-        before = _before(h, initial_states[0])
-        found = equations.gates_of_c(cell, sequences, before, training)
-    return states_of(equations, found, h, initial_states, mask)
+    if not isinstance(equations, LSTMEquations):
+        return [h]
+    before = _before(h, initial_states[0])
+    leak, drive = equations.leak_and_drive(cell, sequences, before, training)
+    return [h, _recurrence(leak, drive, initial_states[1], mask)]
+
+
+def gates_and_states(
+    equations: Equations, cell: Any, sequences: Any, h: Any, initial_states: Any, mask: Any = None
+) -> tuple[list[Any], list[Any]]:
+    """Return every gate at every step, in the order of `equations.gate_names`, and every state.
+
+    Args:
+        equations: As in `states`.
+        cell: As in `states`.
+        sequences: As in `states`.
+        h: As in `states`.
+        initial_states: As in `states`.
+        mask: As in `states`.
+
+    Returns:
+        One (batch, time, units) for each gate; at a masked step it is what the gate would have
+        been, had the step counted. And what `states` returns.
+    """
+    before = [_before(h, initial_states[0]), *(ops.zeros_like(h) for _ in initial_states[1:])]
+    gates, made = equations.step(cell, equations.project(cell, sequences), before)
+    if not isinstance(equations, LSTMEquations):
+        return gates, [h]
+    # From a c of zero, `f c + i g` is i g.
+    return gates, [h, _recurrence(gates[1], made[1], initial_states[1], mask)]
 
 
 def _before(h: Any, initial_h: Any) -> Any:
@@ -74,23 +73,10 @@ def _before(h: Any, initial_h: Any) -> Any:
     return ops.concatenate([ops.expand_dims(initial_h, 1), h[:, :-1]], axis=1)
 
 
-def states_of(
-    equations: Equations, found: list[Any], h: Any, initial_states: Any, mask: Any
-) -> list[Any]:
-    """Return every state at every step from the gates at every step.
-
-    Args:
-        equations: The cell's, from `equations_of`.
-        found: The gates at every step, in their order; the last, o, may be missing.
-        h: (batch, time, units), held over masked steps.
-        initial_states: The states before the first step, each (batch, units).
-        mask: (batch, time) or None.
-    """
-    if not isinstance(equations, LSTMEquations):
-        return [h]
-    leak, drive = equations.leak_and_drive(found)
+def _recurrence(leak: Any, drive: Any, initial: Any, mask: Any) -> Any:
+    """`c' = leak c + drive` at every step that counts, and c as it was at the others."""
     if mask is not None:
         counts = ops.expand_dims(mask, -1)
         leak = ops.where(counts, leak, ops.ones_like(leak))
         drive = ops.where(counts, drive, ops.zeros_like(drive))
-    return [h, linear_scan(leak, drive, initial_states[1])]
+    return linear_scan(leak, drive, initial)

@@ -32,13 +32,11 @@ def test_replay_finds_every_state_and_gate_of_keras_cell(cell, mask):
     x, h, *initial = (ops.convert_to_tensor(a) for a in (x, wanted["states"][0], *states))
     valid = None if mask is None else ops.convert_to_tensor(mask)
     found = replay.states(equations, layer.cell, x, h, initial, valid)
-    for one, other in zip(arrays(found), wanted["states"], strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
-    for one, name in zip(
-        arrays(replay.gates(equations, layer.cell, x, h, initial[0])),
-        equations.gate_names,
-        strict=True,
-    ):
+    gates, again = replay.gates_and_states(equations, layer.cell, x, h, initial, valid)
+    for states in (found, again):
+        for one, other in zip(arrays(states), wanted["states"], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
+    for one, name in zip(arrays(gates), equations.gate_names, strict=True):
         np.testing.assert_allclose(one, wanted["gates"][name], rtol=1e-5, atol=2e-6)
 
 
