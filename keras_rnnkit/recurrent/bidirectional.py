@@ -1,11 +1,12 @@
 """Bidirectional: both directions, with the states of every step of each."""
 
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import kernels, masks, paths
+from keras_rnnkit.recurrent.arguments import DType, LayerOptions, given
 from keras_rnnkit.recurrent.layers import FusedLayer
 from keras_rnnkit.recurrent.rnn import (
     Result,
@@ -25,15 +26,11 @@ class Bidirectional(keras.layers.Bidirectional):
 
     Args:
         layer: A recurrent layer, run forward; its copy with `go_backwards=True` runs backward.
-        **kwargs: Keras's own arguments (`keras.layers.Bidirectional`): `merge_mode`,
-            `backward_layer`.
+        merge_mode: How the two outputs become one; None keeps both.
+        backward_layer: The layer to run backward instead of a copy; it has `go_backwards=True`.
 
-    Call arguments:
-        sequences: (batch, time, features).
-        initial_state: The forward layer's states, then the backward layer's.
-        mask: (batch, time), true where a step counts. With `return_sequences` a masked step shows
-            zero, as in Keras, whatever the layer's `zero_output_for_mask`; state sequences hold.
-        training: Whether dropout applies.
+    :doc:`/glossary` says what a call is; its `initial_state` holds the forward layer's states, then
+    the backward layer's.
 
     Returns:
         `(output, *last_states, *state_sequences)`: two outputs if `merge_mode` is None; the
@@ -54,8 +51,19 @@ class Bidirectional(keras.layers.Bidirectional):
     ((2, 8), (2, 5, 4))
     """
 
-    def __init__(self, layer: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(layer, *args, **kwargs)
+    def __init__(
+        self,
+        layer: Any,
+        merge_mode: Literal["sum", "mul", "concat", "ave"] | None = "concat",
+        weights: Any = None,
+        backward_layer: Any = None,
+        *,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))
         self.supports_masking = True  # which Keras's own no longer does after 3.15
         self.return_state_sequences = getattr(self.forward_layer, "return_state_sequences", False)
         backward = getattr(self.backward_layer, "return_state_sequences", False)

@@ -1,10 +1,20 @@
 """SimpleRNNCell, LSTMCell, GRUCell: one step, with states and gates that have names."""
 
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import keras
 from keras import ops
 
+from keras_rnnkit.recurrent.arguments import (
+    Activation,
+    Constraint,
+    DType,
+    Initializer,
+    LayerOptions,
+    Regularizer,
+    Seed,
+    given,
+)
 from keras_rnnkit.recurrent.equations import GRU, LSTM, SIMPLE_RNN, Equations, known_as
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -17,11 +27,11 @@ class NamedStates:
     units: int
     name: str
 
-    def __init__(self, units: int, *args: Any, return_state: bool = False, **kwargs: Any) -> None:
-        super().__init__(units, *args, **kwargs)  # type: ignore[call-arg]
+    def __init__(self, *, return_state: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.return_state = return_state
         if return_state:
-            self.output_size = units * (1 + len(self.state_names))
+            self.output_size = self.units * (1 + len(self.state_names))
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -86,26 +96,8 @@ class SimpleRNNCell(NamedStates, keras.layers.SimpleRNNCell):
 
     One state, `h`, and one gate, `n`: the new value itself, which is also the output.
 
-    Args:
-        units: Size of the state.
-        return_state: Whether the step's output is `[output, h]` joined on the last axis, so that
-            any `keras.layers.RNN` stacks the states over time; `unpack` takes it apart.
-        **kwargs: Keras's own arguments (`keras.layers.SimpleRNNCell`).
-
-    Call arguments:
-        inputs: (batch, features).
-        states: `[h]`, (batch, units).
-        training: Whether `dropout` and `recurrent_dropout` apply. The masks stay the same from
-            step to step until a layer, or `reset_dropout_mask`, draws new ones.
-
-    Returns:
-        `(output, [h])`, in the cell's compute dtype.
-
-    Masks are a layer's business. Note that on JAX `keras.layers.RNN` takes the first state for
-    the output of a masked step and fails when the output is wider; use `rk.RNN` there.
-
-    Raises:
-        ValueError: If `units` is not positive.
+    :doc:`/glossary` says what the arguments and a call are: those of `keras.layers.SimpleRNNCell`,
+    and `return_state`.
 
     Source: Elman, Finding structure in time, 1990.
 
@@ -120,6 +112,32 @@ class SimpleRNNCell(NamedStates, keras.layers.SimpleRNNCell):
     """
 
     equations = SIMPLE_RNN
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: Seed = None,
+        *,
+        return_state: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))
 
 
 @register
@@ -139,27 +157,8 @@ class LSTMCell(NamedStates, keras.layers.LSTMCell):
     forget, candidate, output). The output is `h`; :math:`\sigma` stands for
     `recurrent_activation` and tanh for `activation`.
 
-    Args:
-        units: Size of each state.
-        return_state: Whether the step's output is `[output, h, c]` joined on the last axis, so
-            that any `keras.layers.RNN` stacks the states over time; `unpack` takes it apart.
-        **kwargs: Keras's own arguments (`keras.layers.LSTMCell`). `implementation=1` draws one
-            dropout mask a gate, `2` one for all; the sums are made in the same way.
-
-    Call arguments:
-        inputs: (batch, features).
-        states: `[h, c]`, each (batch, units).
-        training: Whether `dropout` and `recurrent_dropout` apply. The masks stay the same from
-            step to step until a layer, or `reset_dropout_mask`, draws new ones.
-
-    Returns:
-        `(output, [h, c])`, in the cell's compute dtype.
-
-    Masks are a layer's business. Note that on JAX `keras.layers.RNN` takes the first state for
-    the output of a masked step and fails when the output is wider; use `rk.RNN` there.
-
-    Raises:
-        ValueError: If `units` is not positive.
+    :doc:`/glossary` says what the arguments and a call are: those of `keras.layers.LSTMCell`,
+    and `return_state`.
 
     Source: Hochreiter and Schmidhuber, Long short-term memory, 1997; the forget gate: Gers,
     Schmidhuber and Cummins, Learning to forget, 2000.
@@ -175,6 +174,35 @@ class LSTMCell(NamedStates, keras.layers.LSTMCell):
     """
 
     equations = LSTM
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: Seed = None,
+        *,
+        implementation: Literal[1, 2] = 2,
+        return_state: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))
 
 
 @register
@@ -196,27 +224,8 @@ class GRUCell(NamedStates, keras.layers.GRUCell):
     the output; three gates in the order `z`, `r`, `n` of Keras's kernel (update, reset,
     candidate). `z` keeps the old state, as in Keras; other texts swap `z` and `1 - z`.
 
-    Args:
-        units: Size of the state.
-        return_state: Whether the step's output is `[output, h]` joined on the last axis, so that
-            any `keras.layers.RNN` stacks the states over time; `unpack` takes it apart.
-        **kwargs: Keras's own arguments (`keras.layers.GRUCell`). `implementation=1` draws one
-            dropout mask a gate, `2` one for all; the sums are made in the same way.
-
-    Call arguments:
-        inputs: (batch, features).
-        states: `[h]`, (batch, units).
-        training: Whether `dropout` and `recurrent_dropout` apply. The masks stay the same from
-            step to step until a layer, or `reset_dropout_mask`, draws new ones.
-
-    Returns:
-        `(output, [h])`, in the cell's compute dtype.
-
-    Masks are a layer's business. Note that on JAX `keras.layers.RNN` takes the first state for
-    the output of a masked step and fails when the output is wider; use `rk.RNN` there.
-
-    Raises:
-        ValueError: If `units` is not positive.
+    :doc:`/glossary` says what the arguments and a call are: those of `keras.layers.GRUCell`,
+    and `return_state`.
 
     Source: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014; the reset
     after the product is cuDNN's form of it.
@@ -232,3 +241,32 @@ class GRUCell(NamedStates, keras.layers.GRUCell):
     """
 
     equations = GRU
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = True,
+        seed: Seed = None,
+        *,
+        implementation: Literal[1, 2] = 2,
+        return_state: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))

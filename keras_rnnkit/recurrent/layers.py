@@ -1,11 +1,21 @@
 """SimpleRNN, LSTM, GRU: whole sequences, with every state of every step, on the fastest path."""
 
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import keras
 from keras import ops
 
 from keras_rnnkit.recurrent import kernels, masks, paths, replay
+from keras_rnnkit.recurrent.arguments import (
+    Activation,
+    Constraint,
+    DType,
+    Initializer,
+    LayerOptions,
+    Regularizer,
+    Seed,
+    given,
+)
 from keras_rnnkit.recurrent.equations import Equations, equations_of
 from keras_rnnkit.recurrent.rnn import Pass, RecurrentLayer, Result
 
@@ -18,8 +28,8 @@ class FusedLayer(RecurrentLayer):
     cell: Any
     use_cudnn: Any
 
-    def __init__(self, units: int, *args: Any, **kwargs: Any) -> None:
-        super().__init__(units, *args, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.supports_jit = kernels.current().COMPILES or not paths.decide(self).fused
 
     def begin(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Pass:
@@ -136,34 +146,11 @@ class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
 
         h_t = \mathrm{activation}(x_t W + b + h_{t-1} U)
 
-    One state, `h`, which is the output. The weights go to and from `keras.layers.SimpleRNN`.
+    One state, `h`, which is the output. The weights go to and from `keras.layers.SimpleRNN`. The
+    fused kernel computes tanh and relu.
 
-    Args:
-        units: Size of the state.
-        return_state_sequences: Whether to return the state of every step as well.
-        save_states: Whether the carried states of a stateful layer are saved with its weights.
-            Keras's own layer does not read such a file.
-        **kwargs: Keras's own arguments (`keras.layers.SimpleRNN`), and `use_cudnn` as
-            Keras's LSTM has it: "auto", True or False. The kernel computes tanh and relu.
-
-    Call arguments:
-        sequences: (batch, time, features).
-        initial_state: `[h]`, each (batch, units). A single row, (1, units) or (units,), stands
-            for every sample.
-        mask: (batch, time), true where a step counts; any pattern, rows without a step included.
-            A masked step holds the state before it and shows the output before it, zero ahead of
-            the first valid step; with `zero_output_for_mask` it shows zero.
-        training: Whether `dropout` and `recurrent_dropout` apply.
-
-    Returns:
-        `(output, *last_states, *state_sequences)`: the states if `return_state`, the sequences
-        `(h,)` if `return_state_sequences`, each (batch, time, units) in the layer's
-        compute dtype. With `go_backwards` time runs as processed, as in Keras.
-
-    Raises:
-        ValueError: If there is no time axis or no time step, if states are of the wrong number or
-            shape, if `unroll` meets an unknown length, or if `use_cudnn=True` and the fused
-            kernel cannot run (`explain_path` says why).
+    :doc:`/glossary` says what the arguments, a call and its results are: those of
+    `keras.layers.SimpleRNN`, `return_state_sequences`, `save_states` and `use_cudnn`.
 
     Source: Elman, Finding structure in time, 1990.
 
@@ -175,16 +162,49 @@ class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
     ((2, 4), (2, 5, 4))
     """
 
-    def __init__(self, units: int, *args: Any, use_cudnn: Any = "auto", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        activity_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        seed: Seed = None,
+        *,
+        use_cudnn: bool | Literal["auto"] = "auto",
+        zero_output_for_mask: bool = False,
+        return_state_sequences: bool = False,
+        save_states: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        arguments = given(locals())
+        self.use_cudnn = arguments.pop("use_cudnn")
         if use_cudnn not in ("auto", True, False):
             raise ValueError(
                 f"`use_cudnn` must be 'auto', True or False; received {use_cudnn!r}. Leave it out "
                 "to take the fused kernel where it can run."
             )
-        self.use_cudnn = use_cudnn
-        super().__init__(units, *args, **kwargs)
+        super().__init__(**arguments)
         # Keras's SimpleRNN takes this argument and forgets it.
-        self.activity_regularizer = keras.regularizers.get(kwargs.get("activity_regularizer"))
+        self.activity_regularizer = keras.regularizers.get(activity_regularizer)
 
 
 @register
@@ -202,32 +222,8 @@ class LSTM(FusedLayer, keras.layers.LSTM):
     Two states, `h` and `c`; the output is `h`. Gates lie in the kernel as `i`, `f`, `g`, `o`. The
     weights go to and from `keras.layers.LSTM`.
 
-    Args:
-        units: Size of each state.
-        return_state_sequences: Whether to return both states of every step as well.
-        save_states: Whether the carried states of a stateful layer are saved with its weights.
-            Keras's own layer does not read such a file.
-        **kwargs: Keras's own arguments (`keras.layers.LSTM`). `implementation=1`
-            draws one dropout mask a gate, `2` one for all; the sums are made in the same way.
-
-    Call arguments:
-        sequences: (batch, time, features).
-        initial_state: `[h, c]`, each (batch, units). A single row, (1, units) or (units,), stands
-            for every sample.
-        mask: (batch, time), true where a step counts; any pattern, rows without a step included.
-            A masked step holds the state before it and shows the output before it, zero ahead of
-            the first valid step; with `zero_output_for_mask` it shows zero.
-        training: Whether `dropout` and `recurrent_dropout` apply.
-
-    Returns:
-        `(output, *last_states, *state_sequences)`: the states if `return_state`, the sequences
-        `(h, c)` if `return_state_sequences`, each (batch, time, units) in the layer's
-        compute dtype. With `go_backwards` time runs as processed, as in Keras.
-
-    Raises:
-        ValueError: If there is no time axis or no time step, if states are of the wrong number or
-            shape, if `unroll` meets an unknown length, or if `use_cudnn=True` and the fused
-            kernel cannot run (`explain_path` says why).
+    :doc:`/glossary` says what the arguments, a call and its results are: those of
+    `keras.layers.LSTM`, `return_state_sequences`, `save_states` and `implementation`.
 
     Source: Hochreiter and Schmidhuber, Long short-term memory, 1997; the forget gate: Gers,
     Schmidhuber and Cummins, Learning to forget, 2000.
@@ -239,6 +235,44 @@ class LSTM(FusedLayer, keras.layers.LSTM):
     >>> tuple(c.shape)
     (2, 5, 4)
     """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        activity_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: Seed = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        use_cudnn: bool | Literal["auto"] = "auto",
+        *,
+        implementation: Literal[1, 2] = 2,
+        zero_output_for_mask: bool = False,
+        return_state_sequences: bool = False,
+        save_states: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))
 
 
 @register
@@ -259,32 +293,8 @@ class GRU(FusedLayer, keras.layers.GRU):
     computes. One state, `h`, which is the output. Gates lie in the kernel as `z`, `r`, `n`. The
     weights go to and from `keras.layers.GRU`.
 
-    Args:
-        units: Size of the state.
-        return_state_sequences: Whether to return the state of every step as well.
-        save_states: Whether the carried states of a stateful layer are saved with its weights.
-            Keras's own layer does not read such a file.
-        **kwargs: Keras's own arguments (`keras.layers.GRU`). `implementation=1`
-            draws one dropout mask a gate, `2` one for all; the sums are made in the same way.
-
-    Call arguments:
-        sequences: (batch, time, features).
-        initial_state: `[h]`, each (batch, units). A single row, (1, units) or (units,), stands
-            for every sample.
-        mask: (batch, time), true where a step counts; any pattern, rows without a step included.
-            A masked step holds the state before it and shows the output before it, zero ahead of
-            the first valid step; with `zero_output_for_mask` it shows zero.
-        training: Whether `dropout` and `recurrent_dropout` apply.
-
-    Returns:
-        `(output, *last_states, *state_sequences)`: the states if `return_state`, the sequences
-        `(h,)` if `return_state_sequences`, each (batch, time, units) in the layer's
-        compute dtype. With `go_backwards` time runs as processed, as in Keras.
-
-    Raises:
-        ValueError: If there is no time axis or no time step, if states are of the wrong number or
-            shape, if `unroll` meets an unknown length, or if `use_cudnn=True` and the fused
-            kernel cannot run (`explain_path` says why).
+    :doc:`/glossary` says what the arguments, a call and its results are: those of
+    `keras.layers.GRU`, `return_state_sequences`, `save_states` and `implementation`.
 
     Source: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014; the reset
     after the product is cuDNN's form of it.
@@ -296,3 +306,41 @@ class GRU(FusedLayer, keras.layers.GRU):
     >>> tuple(h.shape)
     (2, 5, 4)
     """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        activity_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: Seed = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        reset_after: bool = True,
+        use_cudnn: bool | Literal["auto"] = "auto",
+        *,
+        implementation: Literal[1, 2] = 2,
+        zero_output_for_mask: bool = False,
+        return_state_sequences: bool = False,
+        save_states: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))

@@ -4,12 +4,13 @@ import inspect
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import masks
+from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, given
 from keras_rnnkit.recurrent.states import put_back, value_of
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -63,14 +64,8 @@ class RecurrentLayer(keras.layers.RNN):
     states and arranges the results. A subclass defines `run`.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        return_state_sequences: bool = False,
-        save_states: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *, return_state_sequences: bool, save_states: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.supports_masking = True  # which Keras's own no longer do after 3.15
         if save_states and not self.stateful:
             raise ValueError(
@@ -79,17 +74,6 @@ class RecurrentLayer(keras.layers.RNN):
             )
         self.return_state_sequences = return_state_sequences
         self.save_states = save_states
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Show what this package adds in the signature of each layer."""
-        super().__init_subclass__(**kwargs)
-        added = inspect.signature(RecurrentLayer.__init__).parameters.values()
-        own = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        named = {parameter.name: parameter for parameter in own}
-        named |= {p.name: p for p in added if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        cls.__signature__ = inspect.Signature(
-            sorted(named.values(), key=lambda parameter: parameter.kind)
-        )
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the time axis, then call as every layer; see the class."""
@@ -300,29 +284,13 @@ class RNN(RecurrentLayer):
 
     Args:
         cell: A cell, or a list of cells to stack.
-        return_state_sequences: Whether to return the states of every step as well.
-        save_states: Whether the carried states of a stateful layer are saved with its weights.
-            Keras's own layer does not read such a file.
-        **kwargs: Keras's own arguments (`keras.layers.RNN`).
 
-    Call arguments:
-        sequences: (batch, time, ...).
-        initial_state: The states before the first step, as the cell nests them or flat. A single
-            row, (1, units) or (units,), stands for every sample.
-        mask: (batch, time), true where a step counts. A masked step holds the state before it
-            and shows the output before it, zero ahead of the first valid step; with
-            `zero_output_for_mask` it shows zero.
-        training: Passed to the cell.
-
-    Returns:
-        `(output, *last_states, *state_sequences)`: the states if `return_state`, the sequences if
-        `return_state_sequences`, each (batch, time, units) in the layer's compute dtype and nested
-        as the cell nests its states. With `go_backwards` time runs as processed, as in Keras.
+    :doc:`/glossary` says what the other arguments, a call and its results are: those of
+    `keras.layers.RNN`, `return_state_sequences` and `save_states`. Each state, and each sequence of
+    states, is nested as the cell nests them.
 
     Raises:
-        ValueError: If the cell has no `state_size` or no `call`, if there is no time axis or no
-            time step, if states are of the wrong number or shape, or if `unroll` meets an unknown
-            length.
+        ValueError: If the cell has no `state_size` or no `call`.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk
@@ -333,7 +301,25 @@ class RNN(RecurrentLayer):
     (2, 5, 4)
     """
 
-    def __init__(self, cell: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        *,
+        return_state_sequences: bool = False,
+        save_states: bool = False,
+        activity_regularizer: Regularizer = None,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        arguments = given(locals())
         for one in cell if isinstance(cell, (list, tuple)) else [cell]:
             if not hasattr(one, "call") or getattr(one, "state_size", None) is None:
                 raise ValueError(
@@ -342,7 +328,7 @@ class RNN(RecurrentLayer):
                     f"{one!r} without {'`state_size`' if hasattr(one, 'call') else '`call`'}. "
                     "Set `self.state_size` in the cell's __init__."
                 )
-        super().__init__(cell, *args, **kwargs)
+        super().__init__(**arguments)
 
     def run(self, settled: Pass) -> Result:
         """Make a pass in Keras's time loop.
