@@ -9,6 +9,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+import keras
+
 import keras_rnnkit as rk
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,7 +48,14 @@ html_css_files = ["custom.css"]
 
 autodoc_default_options = {"inherited-members": False}
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_type_aliases = {
+    name: name
+    for name in ("Activation", "Constraint", "DType", "Initializer", "Regularizer", "Seed")
+}
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
 autosummary_generate = True
 # What a class page shows besides the class; an inherited method appears where it is named.
 autosummary_context = {
@@ -85,7 +94,10 @@ doctest_global_setup = "import numpy as np\nimport keras\nimport keras_rnnkit as
 doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 default_role = "code"
 # Named by annotations, and not to be found where its inventory cannot be fetched.
-nitpick_ignore_regex = [("py:class", r"(collections|numpy)\..*")]
+nitpick_ignore_regex = [
+    ("py:class", r"(collections|datetime|numpy|os)\..*"),
+    ("py:class", r"keras_rnnkit\.(\w+\.)+\w+|[A-Z]\w+"),
+]
 
 
 sphinx_gallery_conf = {
@@ -139,6 +151,27 @@ def find_undocumented(app: Any, env: Any) -> None:
                 logging.getLogger(__name__).warning("%s has no page in the reference", full)
 
 
+def show_init(app: Any, what: str, name: str, obj: Any, *shown: Any) -> tuple[str, str] | None:
+    """Show how a class is made by its `__init__`: Keras's `__new__` takes anything."""
+    from sphinx.util.inspect import signature, stringify_signature
+
+    if what != "class" or not issubclass(obj, keras.layers.Layer):
+        return None
+    made = signature(obj.__init__, bound_method=True, type_aliases=app.config.autodoc_type_aliases)
+    return stringify_signature(made, show_return_annotation=False), ""
+
+
+def find_flat(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Find a class that an annotation names by its file where its page is: in the package."""
+    name = node.get("reftarget", "").rpartition(".")[2]
+    if name not in rk.__all__:
+        return None
+    arguments = env, node["refdoc"], app.builder, "class", f"keras_rnnkit.{name}", node, text
+    return env.get_domain("py").resolve_xref(*arguments)
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("missing-reference", find_flat)
+    app.connect("autodoc-process-signature", show_init)
     app.connect("env-check-consistency", find_undocumented)

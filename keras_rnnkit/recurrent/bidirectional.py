@@ -1,5 +1,7 @@
 """Bidirectional: both directions, with the states of every step of each."""
 
+from __future__ import annotations  # short names of types in help and signatures
+
 from typing import Any, Literal, Unpack
 
 import keras

@@ -1,5 +1,7 @@
 """SimpleRNNCell, LSTMCell, GRUCell: one step, with states and gates that have names."""
 
+from __future__ import annotations  # short names of types in help and signatures
+
 from typing import Any, Literal, Unpack
 
 import keras

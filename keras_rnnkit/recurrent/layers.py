@@ -1,5 +1,7 @@
 """SimpleRNN, LSTM, GRU: whole sequences, with every state of every step, on the fastest path."""
 
+from __future__ import annotations  # short names of types in help and signatures
+
 from typing import Any, Literal, Unpack
 
 import keras

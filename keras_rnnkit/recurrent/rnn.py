@@ -1,5 +1,7 @@
 """RNN: any Keras cell, with every state of every step."""
 
+from __future__ import annotations  # short names of types in help and signatures
+
 import inspect
 import itertools
 import math
@@ -32,7 +34,7 @@ class Pass:
     mask: Any
     training: bool
 
-    def without_padding(self) -> "Pass":
+    def without_padding(self) -> Pass:
         """The same pass with zeros at masked steps: a NaN there would reach the weights."""
         if self.mask is None:
             return self
