@@ -59,7 +59,7 @@ python_maximum_signature_line_length = 88
 autosummary_generate = True
 # What a class page shows besides the class; an inherited method appears where it is named.
 autosummary_context = {
-    "members": {
+    "shown": {
         "Bidirectional": "reset_state",
         "Diagnosis": "ok, needs_attention, __getitem__, to_dict, to_json",
         "GRU": "reset_state",
