@@ -1,5 +1,7 @@
 """Every cell, mask, direction, path, dtype and mode against the equations in NumPy, and Keras."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -184,3 +186,17 @@ def test_one_row_of_states_stands_for_every_sample():
     tiled = [np.tile(state[:1], (BATCH, 1)) for state in (h, c)]
     wanted = arrays(layer(x, initial_state=tiled))
     assert_close(arrays(layer(x, initial_state=[h[:1], c[0]])), wanted)
+
+
+def test_six_functions_at_most_lie_between_a_call_and_its_equation():
+    """What a reader walks through; the frames are counted where the equation calls `activation`."""
+    frames = []
+
+    def activation(x):
+        modules = [frame.frame.f_globals["__name__"] for frame in inspect.stack()]
+        frames.append(sum(name.startswith("keras_rnnkit.") for name in modules))
+        return keras.ops.tanh(x)
+
+    ready("LSTM", activation=activation)(inputs())
+    assert frames
+    assert max(frames) - 2 <= 6  # less `__call__` and the equation itself
