@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from keras_rnnkit.inspection.gradient_flow import GradientFlow, LayerFlow
+    from keras_rnnkit.inspection.flow_report import GradientFlow, LayerFlow
     from keras_rnnkit.inspection.trace import Trace
 
 __all__ = ["forecast", "gradient_flow", "history", "trace"]
