@@ -17,15 +17,19 @@ from keras_rnnkit.recurrent.arguments import (
     Seed,
     given,
 )
-from keras_rnnkit.recurrent.equations import GRU, LSTM, SIMPLE_RNN, Equations, known_as
+from keras_rnnkit.recurrent.equations import (
+    Equations,
+    GRUEquations,
+    LSTMEquations,
+    SimpleRNNEquations,
+)
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
 
-class NamedStates:
-    """What the three cells add to Keras's: `return_state`, `unpack` and the names."""
+class StateCell(Equations):
+    """What the three cells add to Keras's besides equations: `return_state` and `unpack`."""
 
-    equations: Equations
     units: int
     name: str
 
@@ -34,24 +38,6 @@ class NamedStates:
         self.return_state = return_state
         if return_state:
             self.output_size = self.units * (1 + len(self.state_names))
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        """Names of the states, in the order of the step's second result."""
-        return self.equations.state_names
-
-    @property
-    def gate_names(self) -> tuple[str, ...]:
-        """Names of the gates, in the order of the kernel's blocks."""
-        return self.equations.gate_names
-
-    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
-        """Take one step; see the class."""
-        listed = isinstance(states, (list, tuple))
-        projected = self.equations.project(self, inputs, training)
-        _, new = self.equations.step(self, projected, states if listed else [states], training)
-        output = ops.concatenate([new[0], *new], axis=-1) if self.return_state else new[0]
-        return output, new if listed else new[0]
 
     def unpack(self, outputs: Any) -> tuple[Any, ...]:
         """Split what the cell, or a layer around it, returned under `return_state=True`.
@@ -88,8 +74,7 @@ class NamedStates:
 
 
 @register
-@known_as(SIMPLE_RNN)
-class SimpleRNNCell(NamedStates, keras.layers.SimpleRNNCell):
+class SimpleRNNCell(SimpleRNNEquations, StateCell, keras.layers.SimpleRNNCell):
     r"""Keras's SimpleRNNCell that can return its state beside its output.
 
     .. math::
@@ -112,8 +97,6 @@ class SimpleRNNCell(NamedStates, keras.layers.SimpleRNNCell):
     >>> tuple(h.shape)
     (2, 5, 4)
     """
-
-    equations = SIMPLE_RNN
 
     def __init__(
         self,
@@ -143,8 +126,7 @@ class SimpleRNNCell(NamedStates, keras.layers.SimpleRNNCell):
 
 
 @register
-@known_as(LSTM)
-class LSTMCell(NamedStates, keras.layers.LSTMCell):
+class LSTMCell(LSTMEquations, StateCell, keras.layers.LSTMCell):
     r"""Keras's LSTMCell that can return its states beside its output.
 
     .. math::
@@ -174,8 +156,6 @@ class LSTMCell(NamedStates, keras.layers.LSTMCell):
     >>> cell.state_names, cell.gate_names, tuple(c.shape)
     (('h', 'c'), ('i', 'f', 'g', 'o'), (2, 5, 4))
     """
-
-    equations = LSTM
 
     def __init__(
         self,
@@ -208,8 +188,7 @@ class LSTMCell(NamedStates, keras.layers.LSTMCell):
 
 
 @register
-@known_as(GRU)
-class GRUCell(NamedStates, keras.layers.GRUCell):
+class GRUCell(GRUEquations, StateCell, keras.layers.GRUCell):
     r"""Keras's GRUCell that can return its state beside its output.
 
     .. math::
@@ -241,8 +220,6 @@ class GRUCell(NamedStates, keras.layers.GRUCell):
     >>> cell.gate_names
     ('z', 'r', 'n')
     """
-
-    equations = GRU
 
     def __init__(
         self,

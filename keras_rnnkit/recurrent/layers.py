@@ -18,7 +18,7 @@ from keras_rnnkit.recurrent.arguments import (
     Seed,
     given,
 )
-from keras_rnnkit.recurrent.equations import Equations, equations_of
+from keras_rnnkit.recurrent.equations import Equations, equations_of, input_masks
 from keras_rnnkit.recurrent.rnn import Pass, RecurrentLayer, Result
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -40,7 +40,7 @@ class FusedLayer(RecurrentLayer):
         return super().begin(sequences, initial_state, mask, training)
 
     @property
-    def equations(self) -> Equations:
+    def equations(self) -> type[Equations]:
         """The cell's equations."""
         return equations_of(self.cell)  # type: ignore[return-value]
 
@@ -100,7 +100,7 @@ class FusedLayer(RecurrentLayer):
     def packed(self, settled: Pass) -> Any:
         """The inputs as a fused kernel takes them: dropout applied, valid steps first."""
         sequence = settled.sequences
-        dropped = self.equations.input_masks(self.cell, sequence, settled.training)
+        dropped = input_masks(self.cell, sequence, settled.training)
         sequence = sequence if dropped is None else sequence * dropped
         if settled.mask is None:
             return masks.Packed(sequence, None, None)

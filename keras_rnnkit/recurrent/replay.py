@@ -14,7 +14,7 @@ from keras_rnnkit.recurrent.linear_scan import linear_scan
 
 
 def states(
-    equations: Equations,
+    equations: type[Equations],
     cell: Any,
     sequences: Any,
     h: Any,
@@ -36,7 +36,7 @@ def states(
     Returns:
         One (batch, time, units) for each state; masked steps hold the state before them.
     """
-    if not isinstance(equations, LSTMEquations):
+    if not issubclass(equations, LSTMEquations):
         return [h]
     before = _before(h, initial_states[0])
     leak, drive = equations.leak_and_drive(cell, sequences, before, training)
@@ -44,7 +44,12 @@ def states(
 
 
 def gates_and_states(
-    equations: Equations, cell: Any, sequences: Any, h: Any, initial_states: Any, mask: Any = None
+    equations: type[Equations],
+    cell: Any,
+    sequences: Any,
+    h: Any,
+    initial_states: Any,
+    mask: Any = None,
 ) -> tuple[list[Any], list[Any]]:
     """Return every gate at every step, in the order of `equations.gate_names`, and every state.
 
@@ -62,7 +67,7 @@ def gates_and_states(
     """
     before = [_before(h, initial_states[0]), *(ops.zeros_like(h) for _ in initial_states[1:])]
     gates, made = equations.step(cell, equations.project(cell, sequences), before)
-    if not isinstance(equations, LSTMEquations):
+    if not issubclass(equations, LSTMEquations):
         return gates, [h]
     # From a c of zero, `f c + i g` is i g.
     return gates, [h, _recurrence(gates[1], made[1], initial_states[1], mask)]
