@@ -54,36 +54,21 @@ class FusedLayer(RecurrentLayer):
                 + "; ".join(f"{c.name} is {c.value}: {c.remedy}" for c in path.failed)
                 + '. Pass use_cudnn="auto" to fall back to a loop.'
             )
-        return self.run_fused(settled) if path.fused else self._run_loop(settled)
-
-    def _run_loop(self, settled: Pass) -> Result:
-        """Step over time, recording only what is asked for."""
-        equations, kernel = self.equations, kernels.current()
+        if path.fused:
+            return self.run_fused(settled)
+        equations, hoists = self.equations, kernels.current().HOISTS
         inputs = settled.sequences
-        if kernel.HOISTS:
+        if hoists:
             inputs = equations.project(self.cell, inputs, settled.training)
-        by_time = [ops.transpose(inputs, (1, 0, 2))]
-        if settled.mask is not None:
-            by_time.append(ops.expand_dims(ops.transpose(settled.mask), -1))
 
         def step(states: Any, inputs_t: Any) -> Any:
             projected = inputs_t[0]
-            if not kernel.HOISTS:
+            if not hoists:
                 projected = equations.project(self.cell, projected, settled.training)
-            _, new = equations.step(self.cell, projected, states, settled.training)
-            if settled.mask is None:
-                return new
-            return [ops.where(inputs_t[1], x, held) for x, held in zip(new, states, strict=True)]
+            return equations.step(self.cell, projected, states, settled.training)[1]
 
-        def keep(states: Any) -> Any:
-            if self.return_state_sequences:
-                return states
-            return states[:1] if self.return_sequences else []
-
-        scan = kernels.unrolled if self.unroll else kernel.scan
-        last, kept = scan(step, settled.states, by_time, keep)
-        sequences = [ops.transpose(sequence, (1, 0, 2)) for sequence in kept]
-        return Result(last[0], sequences[0] if sequences else None, list(last), sequences)
+        last, kept = self.loop(settled, inputs, settled.states, step)
+        return Result(last[0], kept[0] if kept else None, last, kept)
 
     def run_fused(self, settled: Pass) -> Result:
         """Run the fused kernel over the valid steps alone."""

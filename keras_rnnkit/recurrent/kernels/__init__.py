@@ -74,8 +74,17 @@ class Machine:
 
 
 def current() -> Any:
-    """Return the kernels of the backend that Keras runs on."""
-    return importlib.import_module(f"{__name__}.{keras.backend.backend()}")
+    """Return the kernels of the backend that Keras runs on.
+
+    Kept once imported: torch.compile traces no import.
+    """
+    backend = keras.backend.backend()
+    if backend not in _imported:
+        _imported[backend] = importlib.import_module(f"{__name__}.{backend}")
+    return _imported[backend]
+
+
+_imported: dict[str, Any] = {}
 
 
 def unrolled(step: Any, states: Any, inputs: Any, keep: Any) -> Any:

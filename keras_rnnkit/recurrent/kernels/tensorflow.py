@@ -31,7 +31,10 @@ def scan(step: Any, states: Any, inputs: Any, keep: Any) -> Any:
     count = len(written)
 
     def body(t: Any, *carried: Any) -> Any:
-        states = step(carried[count:], [array.read(t) for array in read])
+        before = carried[count:]
+        states = step(before, [array.read(t) for array in read])
+        for state, like in zip(states, before, strict=True):
+            state.set_shape(like.shape)  # a step may know less of it
         arrays = [a.write(t, x) for a, x in zip(carried[:count], keep(states), strict=True)]
         return (t + 1, *arrays, *states)
 
