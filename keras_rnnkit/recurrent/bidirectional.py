@@ -68,6 +68,13 @@ class Bidirectional(keras.layers.Bidirectional):
                 f"received {self.return_state_sequences} and {backward}. Set both alike."
             )
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; in both directions, where they must agree on it."""
+        if name in ("return_sequences", "return_state", "stateful", "save_states"):
+            for layer in self.directions():
+                setattr(layer, name, value)
+        super().__setattr__(name, value)
+
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the time axis, then call as every layer; see the class."""
         require_time_axis(self.name, sequences)

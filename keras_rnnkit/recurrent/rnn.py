@@ -349,6 +349,17 @@ class RecurrentLayer(keras.layers.RNN):
         found += [mask] * states * self.return_state_sequences
         return found if len(found) > 1 else found[0]
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a layer from its configuration, one that Keras 2 wrote too."""
+        if config.get("time_major"):
+            raise ValueError(
+                f"{cls.__name__}: Keras 3 has no `time_major`; received time_major=True. Transpose "
+                "the sequences to (batch, time, features), and take it out of the configuration."
+            )
+        config = {name: value for name, value in config.items() if name != "time_major"}
+        return super().from_config(config, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """Return Keras's configuration and what this package adds."""
         return {
