@@ -373,8 +373,10 @@ class RecurrentLayer(keras.layers.RNN):
 class RNN(RecurrentLayer):
     """Keras's RNN that can return every state at every step, for any cell.
 
-    The cell may be Keras's, a list of cells, or a user's own with `call` and `state_size`; it runs
-    in Keras's own time loop, and its states are recorded there.
+    The cell may be Keras's, a list of cells, or a user's own with `call` and `state_size`, its
+    states of any nest and rank. Their shapes are those of the cell's `get_initial_state`, else
+    (batch, size) for each integer of `state_size`; the output has the shape of the first, or
+    `output_size`.
 
     Args:
         cell: A cell, or a list of cells to stack.
@@ -394,13 +396,13 @@ class RNN(RecurrentLayer):
 
     Returns:
         `(output, *last_states, *state_sequences)`: the states if `return_state`, the sequences if
-        `return_state_sequences`, each (batch, time, units) in the layer's compute dtype and nested
+        `return_state_sequences`, each (batch, time, ...) in the layer's compute dtype and nested
         as the cell nests its states. With `go_backwards` time runs as processed, as in Keras.
 
     Raises:
-        ValueError: If the cell has no `state_size` or no `call`, if there is no time axis or no
-            time step, if states are of the wrong number or shape, or if `unroll` meets an unknown
-            length.
+        ValueError: If the cell has no `state_size` or no `call`, if there are several inputs, no
+            time axis or no time step, if states are of the wrong number or shape, or if `unroll`
+            meets an unknown length.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk

@@ -21,7 +21,8 @@ def get_states(model: Any) -> dict[str, list[np.ndarray]]:
         `return_state`; a stack of cells gives them flat. In code that is being compiled, tensors.
 
     Raises:
-        ValueError: If no layer is stateful, one is not built, or two have the same name.
+        ValueError: If no layer is stateful, one is not built, two have the same name, or the states
+            are on several replicas of a strategy.
 
     >>> import keras
     >>> import keras_rnnkit as rk
