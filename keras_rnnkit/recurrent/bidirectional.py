@@ -1,6 +1,5 @@
 """Bidirectional: both directions, with the states of every step of each."""
 
-import itertools
 from typing import Any
 
 import keras
@@ -183,12 +182,8 @@ class Bidirectional(keras.layers.Bidirectional):
     def _arranged(self, merged: list[Any], forward: list[Any], backward: list[Any]) -> Any:
         """The results of both directions, or their shapes or masks, in the order of a call."""
         keeps = 1 + self._states_in(forward)
-        pairs = [
-            both[part]
-            for part in (slice(1, keeps), slice(keeps, None))
-            for both in (forward, backward)
-        ]
-        found = [*merged, *itertools.chain(*pairs)]
+        found = [*merged, *forward[1:keeps], *backward[1:keeps]]
+        found += [*forward[keeps:], *backward[keeps:]]
         return tuple(found) if len(found) > 1 else found[0]
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
