@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # short names of types in help and signatures
 
-import itertools
 from typing import Any, Literal, Unpack
 
 import keras
@@ -77,6 +76,13 @@ class Bidirectional(keras.layers.Bidirectional):
                 "`layer` and `backward_layer` must have the same `return_state_sequences`; "
                 f"received {self.return_state_sequences} and {backward}. Set both alike."
             )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; in both directions, where they must agree on it."""
+        if name in ("return_sequences", "return_state", "stateful", "save_states"):
+            for layer in self.directions():
+                setattr(layer, name, value)
+        super().__setattr__(name, value)
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the time axis, then call as every layer; see the class."""
@@ -186,12 +192,8 @@ class Bidirectional(keras.layers.Bidirectional):
     def _arranged(self, merged: list[Any], forward: list[Any], backward: list[Any]) -> Any:
         """The results of both directions, or their shapes or masks, in the order of a call."""
         keeps = 1 + self._states_in(forward)
-        pairs = [
-            both[part]
-            for part in (slice(1, keeps), slice(keeps, None))
-            for both in (forward, backward)
-        ]
-        found = [*merged, *itertools.chain(*pairs)]
+        found = [*merged, *forward[1:keeps], *backward[1:keeps]]
+        found += [*forward[keeps:], *backward[keeps:]]
         return tuple(found) if len(found) > 1 else found[0]
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:

@@ -335,6 +335,17 @@ class RecurrentLayer(keras.layers.RNN):
         found += [mask] * states * self.return_state_sequences
         return found if len(found) > 1 else found[0]
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a layer from its configuration, one that Keras 2 wrote too."""
+        if config.get("time_major"):
+            raise ValueError(
+                f"{cls.__name__}: Keras 3 has no `time_major`; received time_major=True. Transpose "
+                "the sequences to (batch, time, features), and take it out of the configuration."
+            )
+        config = {name: value for name, value in config.items() if name != "time_major"}
+        return super().from_config(config, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """Return Keras's configuration and what this package adds."""
         return {
@@ -348,8 +359,10 @@ class RecurrentLayer(keras.layers.RNN):
 class RNN(RecurrentLayer):
     """Keras's RNN that can return every state at every step, for any cell.
 
-    The cell may be Keras's, a list of cells, or a user's own with `call` and `state_size`; it runs
-    in Keras's own time loop, and its states are recorded there.
+    The cell may be Keras's, a list of cells, or a user's own with `call` and `state_size`, its
+    states of any nest and rank. Their shapes are those of the cell's `get_initial_state`, else
+    (batch, size) for each integer of `state_size`; the output has the shape of the first, or
+    `output_size`.
 
     Args:
         cell: A cell, or a list of cells to stack.
@@ -359,7 +372,7 @@ class RNN(RecurrentLayer):
     states, is nested as the cell nests them.
 
     Raises:
-        ValueError: If the cell has no `state_size` or no `call`.
+        ValueError: If the cell has no `state_size` or no `call`, or if there are several inputs.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk
