@@ -27,7 +27,7 @@ from keras_rnnkit.inspection import passes
 from keras_rnnkit.inspection.trace import state_names, trace
 from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels
-from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.equations import LSTMEquations, equations_of
 from keras_rnnkit.recurrent.masks import count_steps
 from keras_rnnkit.recurrent.rnn import RNN, Pass, cut
 
@@ -541,7 +541,7 @@ def _probed_step(
 ) -> tuple[Any, list[Any]]:
     """Take a step, adding to the output and to each state where it is made."""
     equations = equations_of(cell)
-    if equations is not None and "c" in equations.state_names:
+    if equations is not None and equations.step is LSTMEquations.step:
         # h reads c in the step that makes it.
         projected = equations.project(cell, inputs, training)
         gates, (_, c) = equations.step(cell, projected, states, training)

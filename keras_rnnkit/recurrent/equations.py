@@ -92,7 +92,8 @@ class Equations:
         """Take one step as `keras.layers.RNN` asks for it."""
         listed = isinstance(states, (list, tuple))
         projected = self.project(inputs, training)
-        _, new = self.step(projected, states if listed else [states], training)
+        gates, new = self.step(projected, states if listed else [states], training)
+        require_named(self, gates, new)
         output = ops.concatenate([new[0], *new], axis=-1) if self.return_state else new[0]
         return output, new if listed else new[0]
 
@@ -101,7 +102,7 @@ class Equations:
 
         One of `"lstm"`, `"gru"`, `"rnn_tanh"`, `"rnn_relu"`.
         """
-        raise NotImplementedError
+        return None
 
     def fused_weights(self: Any) -> tuple[Any, Any, Any, Any]:
         """Return (kernel, recurrent kernel, input bias, recurrent bias) in cuDNN's gate order."""
@@ -245,6 +246,20 @@ def _tanh_and_sigmoid(cell: Any) -> bool:
     return computes(cell.activation, "tanh") and computes(cell.recurrent_activation, "sigmoid")
 
 
+def require_named(cell: Any, gates: list[Any], states: list[Any]) -> None:
+    """Refuse a step that returns another number of gates or states than its cell names."""
+    for kind, names, found in (
+        ("gate", cell.gate_names, gates),
+        ("state", cell.state_names, states),
+    ):
+        if len(names) != len(found):
+            raise ValueError(
+                f"{type(cell).__name__} names {len(names)} {kind}s, {', '.join(names)}, and its "
+                f"step returned {len(found)}. Let `step` return (gates, states), one tensor for "
+                f"each name, and set `{kind}_names` to fit."
+            )
+
+
 _OF_KERAS: dict[type, type[Equations]] = {
     keras.layers.SimpleRNNCell: SimpleRNNEquations,
     keras.layers.LSTMCell: LSTMEquations,
@@ -258,3 +273,8 @@ def equations_of(cell: Any) -> type[Equations] | None:
     if issubclass(kind, Equations) and kind.call is Equations.call:
         return kind
     return _OF_KERAS.get(kind)
+
+
+def follows_from_h(equations: type[Equations]) -> bool:
+    """Whether the first state of every step tells every gate and state, as `replay` needs it."""
+    return equations.step in {known.step for known in _OF_KERAS.values()}

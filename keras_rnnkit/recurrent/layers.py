@@ -18,7 +18,7 @@ from keras_rnnkit.recurrent.arguments import (
     Seed,
     given,
 )
-from keras_rnnkit.recurrent.equations import Equations, equations_of, input_masks
+from keras_rnnkit.recurrent.equations import input_masks
 from keras_rnnkit.recurrent.rnn import Pass, RecurrentLayer, Result
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -39,11 +39,6 @@ class FusedLayer(RecurrentLayer):
         sequences = ops.cast(sequences, self.cell.compute_dtype)
         return super().begin(sequences, initial_state, mask, training)
 
-    @property
-    def equations(self) -> type[Equations]:
-        """The cell's equations."""
-        return equations_of(self.cell)  # type: ignore[return-value]
-
     def run(self, settled: Pass) -> Result:
         """Make a pass on the path that `paths.decide` names."""
         settled = settled.without_padding()
@@ -54,21 +49,7 @@ class FusedLayer(RecurrentLayer):
                 + "; ".join(f"{c.name} is {c.value}: {c.remedy}" for c in path.failed)
                 + '. Pass use_cudnn="auto" to fall back to a loop.'
             )
-        if path.fused:
-            return self.run_fused(settled)
-        equations, hoists = self.equations, kernels.current().HOISTS
-        inputs = settled.sequences
-        if hoists:
-            inputs = equations.project(self.cell, inputs, settled.training)
-
-        def step(states: Any, inputs_t: Any) -> Any:
-            projected = inputs_t[0]
-            if not hoists:
-                projected = equations.project(self.cell, projected, settled.training)
-            return equations.step(self.cell, projected, states, settled.training)[1]
-
-        last, kept = self.loop(settled, inputs, settled.states, step)
-        return Result(last[0], kept[0] if kept else None, last, kept)
+        return self.run_fused(settled) if path.fused else self.run_equations(settled)
 
     def run_fused(self, settled: Pass) -> Result:
         """Run the fused kernel over the valid steps alone."""

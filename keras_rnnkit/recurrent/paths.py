@@ -14,7 +14,7 @@ import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import kernels, masks
-from keras_rnnkit.recurrent.equations import computes, equations_of
+from keras_rnnkit.recurrent.equations import computes, equations_of, follows_from_h
 from keras_rnnkit.recurrent.watch import looking, replace_method
 
 FUSED = ("cudnn", "aten")
@@ -139,7 +139,11 @@ def decide(
     conditions += _cell_conditions(layer, training, dropped)
     conditions.append(Condition("use_bias", layer.cell.use_bias, True, ""))
     conditions.append(Condition("mask", "any", True, ""))
-    kind = equations_of(layer.cell).fused_kind(layer.cell)  # type: ignore[union-attr]
+    equations = equations_of(layer.cell)
+    kind = equations.fused_kind(layer.cell) if equations else None
+    if equations and not follows_from_h(equations):
+        name = type(layer.cell).__name__
+        conditions.append(Condition("cell", name, False, "no kernel computes it: use rk.RNN"))
     found = kernel.fused_conditions(kind, layer.compute_dtype, tensor, compiled)
     conditions += [Condition(*condition) for condition in found]
     fused = all(condition.holds for condition in conditions)

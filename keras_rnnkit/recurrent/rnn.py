@@ -10,8 +10,11 @@ from typing import Any, Unpack
 import keras
 from keras import ops, tree
 
-from keras_rnnkit.recurrent import kernels, masks
+from keras_rnnkit.recurrent import kernels, masks, replay
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, given
+from keras_rnnkit.recurrent.classical import StateCell
+from keras_rnnkit.recurrent.equations import Equations, equations_of, require_named
+from keras_rnnkit.recurrent.own_cell import Cell
 from keras_rnnkit.recurrent.states import put_back, value_of
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -136,6 +139,30 @@ class RecurrentLayer(keras.layers.RNN):
     def run(self, settled: Pass) -> Result:
         """Make a pass."""
         raise NotImplementedError
+
+    @property
+    def equations(self) -> type[Equations]:
+        """The cell's equations."""
+        return equations_of(self.cell)  # type: ignore[return-value]
+
+    def run_equations(self, settled: Pass) -> Result:
+        """Make a pass of a cell with known equations, a step at a time."""
+        equations, hoists = self.equations, kernels.current().HOISTS
+        inputs = settled.sequences
+        if hoists:
+            inputs = equations.project(self.cell, inputs, settled.training)
+
+        def step(states: Any, inputs_t: Any) -> Any:
+            projected = inputs_t[0]
+            if not hoists:
+                projected = equations.project(self.cell, projected, settled.training)
+            gates, new = equations.step(self.cell, projected, states, settled.training)
+            if isinstance(self.cell, Cell):
+                require_named(self.cell, gates, new)
+            return new
+
+        last, kept = self.loop(settled, inputs, settled.states, step)
+        return Result(last[0], kept[0] if kept else None, last, kept)
 
     def loop(self, settled: Pass, inputs: Any, states: list[Any], step: Any) -> Any:
         """Take a step at a time, recording only what is asked for; a masked one holds the states.
@@ -415,6 +442,9 @@ class RNN(RecurrentLayer):
     def run(self, settled: Pass) -> Result:
         """Make a pass a step at a time, with the output carried before the states."""
         settled = settled.without_padding()
+        if self._steps_by_equations():
+            linear = type(self.cell).step is Cell.step
+            return self._run_scan(settled) if linear else self.run_equations(settled)
         cell_arguments = inspect.signature(self.cell.call).parameters
         kwargs = {"training": settled.training} if "training" in cell_arguments else {}
 
@@ -426,6 +456,20 @@ class RNN(RecurrentLayer):
         starts = [None, *tree.flatten(settled.states)]
         last, kept = self.loop(settled, settled.sequences, starts, step)
         return Result(last[0], kept[0] if kept else None, last[1:], kept[1:])
+
+    def _steps_by_equations(self) -> bool:
+        """Whether the cell's equations say all that a call of it would do."""
+        own = isinstance(self.cell, StateCell) and self.equations is not None
+        return own and self.cell.dtype_policy == self.dtype_policy and not self.cell.return_state
+
+    def _run_scan(self, settled: Pass) -> Result:
+        """Compute all steps of a cell that is linear in its state at once."""
+        cell = self.cell
+        gates = cell.gates(cell.project(settled.sequences, settled.training))
+        leak, drive = cell.leak_and_drive(gates)
+        require_named(cell, gates, [leak])
+        h = replay.recurrence(leak, drive, settled.states[0], settled.mask)
+        return Result(h[:, -1], h, [h[:, -1]], [h])
 
 
 def cut(joined: Any, sizes: list[int]) -> list[Any]:
