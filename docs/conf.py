@@ -46,7 +46,9 @@ html_css_files = ["custom.css"]
 
 autodoc_default_options = {"inherited-members": False}
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
 autosummary_generate = True
 # What a class page shows besides the class; an inherited method appears where it is named.
 autosummary_context = {
@@ -84,8 +86,8 @@ plot_pre_code = "import numpy as np\nimport keras\nimport keras_rnnkit as rk"
 doctest_global_setup = "import numpy as np\nimport keras\nimport keras_rnnkit as rk"
 doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 default_role = "code"
-# Named by annotations, and not to be found where its inventory cannot be fetched.
-nitpick_ignore_regex = [("py:class", r"(collections|numpy)\..*")]
+# Named by annotations: without a page here, or of an inventory that cannot be fetched.
+nitpick_ignore_regex = [("py:class", r"(collections|datetime|keras_rnnkit|numpy|os)\..*")]
 
 
 sphinx_gallery_conf = {

@@ -2,9 +2,10 @@
 
 import inspect
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 
@@ -16,143 +17,179 @@ from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
 from keras_rnnkit.data.times import format_duration
 
-__all__ = ["Batches", "find_windows", "resolve"]
+__all__ = ["Batches", "check_options", "find_windows", "resolve", "takes_options"]
 
-STORAGE = ("float32", "bfloat16", "float16")
-POLICIES = ("drop", "mask", "error")
+Storable = Literal["float32", "bfloat16", "float16"]
+Policy = Literal["drop", "mask", "error"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Batches:
     """All that a dataset or loader needs to know, in NumPy; see `window_dataset` for arguments.
 
+    Its options are listed here, and `takes_options` lets others take over the list.
+
     Attributes:
         series: the rows.
         spec: the windows, with roles spelt out.
         order: which window stands where.
+        base: the first row that a window reads, from which rows are counted.
         seed: of the permutations.
         epoch: the first one, or the callback that tells it.
         layouts: where to read the `features`, `targets`, `known` columns and `weights`.
+        static: `(groups, static)` float32, or None.
     """
 
+    series: TimeSeries
+    spec: WindowSpec
+    order: Order
+    base: int
+    seed: int
+    epoch: int | FitEpoch
+    layouts: dict[str, Layout]
+    static: np.ndarray | None
+
+    # Any object that batches are made for takes over the list, a loader too.
     def __init__(
-        self,
+        self: Any,
         series: Any,
         spec: WindowSpec,
         *,
-        batch_size: int,
+        batch_size: int = 32,
         shuffle: bool = False,
         seed: int | None = None,
         drop_remainder: bool = False,
         scaler: Scaler | None = None,
-        missing: str = "drop",
-        weights: Sequence[float] | Callable[[np.ndarray], Any] | None = None,
+        missing: Policy = "drop",
+        weights: Sequence[float] | np.ndarray | Callable[[np.ndarray], Any] | None = None,
         balance: bool = False,
         stateful_batches: bool = False,
         shard: tuple[int, int] | None = None,
         squeeze: bool = False,
         return_index: bool = False,
-        dtype: str = "float32",
+        dtype: Storable = "float32",
         epoch: int | FitEpoch = 0,
     ) -> None:
-        self.series = series = as_series(series)
-        self.spec = spec = resolve(series, spec)
-        _check_choice("missing", missing, POLICIES)
-        _check_choice("dtype", dtype, STORAGE)
-        self.batch_size = _check_count("batch_size", batch_size)
-        self.seed = random.randrange(2**31) if seed is None else _check_count("seed", seed, 0)  # noqa: S311  keras.utils.set_random_seed governs it
-        if self.seed >= 2**63:
-            raise ValueError(f"seed= must be below 2**63, received {seed}.")
+        self.series = as_series(series)
+        self.spec = resolve(self.series, spec)
+        _check_choice("missing", missing, get_args(Policy))
+        _check_choice("dtype", dtype, get_args(Storable))
         if scaler is not None and not isinstance(scaler, Scaler):
             raise TypeError(f"scaler= must be a Scaler, received {type(scaler).__name__}.")
-        features = tuple(spec.features or ())
+        self.batch_size = _check_count("batch_size", batch_size)
+        self.seed = _seed(seed)
         self.epoch = epoch if isinstance(epoch, FitEpoch) else _check_count("epoch", epoch, 0)
         self.masks = missing == "mask"
         self.squeeze = squeeze
         self.return_index = return_index
-        windows = find_windows(series, spec, missing)
+        windows = find_windows(self.series, self.spec, missing)
         if not len(windows):
-            raise ValueError(_why_none(series, spec))
-        shards, share = _check_shard(shard)
-        groups = _windows_by_group(series, windows) if balance else None
-        if stateful_batches:
-            if shuffle or balance or shards > 1:
+            raise ValueError(_why_none(self.series, self.spec))
+        self.base, rows = self._reach(windows)
+        self.order = self._order(
+            windows, shuffle, _check_shard(shard), drop_remainder, balance, stateful_batches
+        )
+        affine = self._affine(scaler)
+        self.layouts = self._layouts(rows, dtype, affine)
+        if weights is not None:
+            self.layouts["weights"] = self._weights(weights, rows)
+        self.static = _static(self.series, self.spec.static, affine) if self.spec.static else None
+        scaled_late = any(layout.mean is not None for layout in self.layouts.values())
+        self.needs_group = return_index or scaled_late or self.static is not None
+
+    def _reach(self, windows: Windows) -> tuple[int, tuple[int, int]]:
+        """The first row that a window reads, and `[start, stop)` of all that they read."""
+        base = int(windows.first[0]) + self.spec.first_row
+        last = int(windows.starts(np.array([len(windows) - 1]))[0])
+        return base, (base, last + self.spec.reach)
+
+    def _order(
+        self,
+        windows: Windows,
+        shuffle: bool,
+        shard: tuple[int, int],
+        drop_remainder: bool,
+        balance: bool,
+        lanes: bool,
+    ) -> Order:
+        """Which window stands where, rows counted from `base`."""
+        if lanes:
+            if shuffle or balance or shard[0] > 1:
                 raise ValueError(
                     "stateful_batches=True keeps windows in time order: "
                     "shuffle=, balance= and shard= do not go with it."
                 )
-            _check_lanes(spec)
-        # Rows are counted from the first one that a window reads.
-        base = int(windows.first[0]) + spec.first_row
-        last = int(windows.starts(np.array([len(windows) - 1]))[0])
-        self.base = base
-        self.order = Order(
-            windows=Windows(windows.first - base, windows.ends, windows.stride),
-            batch_size=batch_size,
+            _check_lanes(self.spec)
+        order = Order(
+            windows=Windows(windows.first - self.base, windows.ends, windows.stride),
+            batch_size=self.batch_size,
             shuffle=shuffle,
-            shards=shards,
-            shard=share,
+            shards=shard[0],
+            shard=shard[1],
             drop_remainder=drop_remainder,
-            groups=groups,
-            lanes=stateful_batches,
+            groups=_windows_by_group(self.series, windows) if balance else None,
+            lanes=lanes,
         )
-        if not len(self.order):
+        if not len(order):
             raise ValueError(
-                f"batch_size={batch_size} is larger than the {self.order.size:,} windows"
-                f"{f' of each of {shards} shards' * (shards > 1)}: with drop_remainder=True no "
-                "batch is left."
+                f"batch_size={self.batch_size} is larger than the {order.size:,} windows"
+                f"{f' of each of {shard[0]} shards' * (shard[0] > 1)}: with drop_remainder=True "
+                "no batch is left."
             )
-        affine = None
-        if scaler is not None:
-            scaler.check_targets([name for name in spec.targets or () if name not in features])
-            affine = scaler.affine(series)
-        mapped = isinstance(series.values, np.memmap)
-        rows = (base, last + spec.reach)
-        ahead = spec.target_offsets.step if isinstance(spec.target_offsets, range) else 1
+        return order
 
-        def place(names: Sequence[str], step: int, kind: str) -> Layout:
+    def _affine(self, scaler: Scaler | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean and scale of each column; None without a scaler."""
+        if scaler is None:
+            return None
+        features = self.spec.features or ()
+        scaler.check_targets([name for name in self.spec.targets or () if name not in features])
+        return scaler.affine(self.series)
+
+    def _layouts(
+        self, rows: tuple[int, int], dtype: str, affine: tuple[np.ndarray, np.ndarray] | None
+    ) -> dict[str, Layout]:
+        """Where the columns of each role lie."""
+        spec, series = self.spec, self.series
+        features = tuple(spec.features or ())
+        layouts: dict[str, Layout] = {}
+
+        def place(names: tuple[str, ...], step: int, kind: str) -> Layout:
             columns = series.columns(names)
-            if mapped:
+            if isinstance(series.values, np.memmap):
                 return map_rows(series, columns, affine)
-            if self.layouts and kind == dtype and set(names) <= set(features):
+            if layouts and kind == dtype and set(names) <= set(features):
                 # The rows are there already; a few are read whole rather than kept twice.
                 chosen = np.array([features.index(name) for name in names])
                 whole = names == features
-                return replace(self.layouts["features"], columns=None if whole else chosen)
+                return replace(layouts["features"], columns=None if whole else chosen)
             return lay_out(series, columns, rows, step, _dtype(kind), affine)
 
-        self.layouts: dict[str, Layout] = {}
-        self.layouts["features"] = place(features, spec.step, dtype)
+        layouts["features"] = place(features, spec.step, dtype)
         if spec.targets:
-            self.layouts["targets"] = place(tuple(spec.targets), ahead, "float32")
+            layouts["targets"] = place(tuple(spec.targets), self._ahead, "float32")
         if spec.known:
-            self.layouts["known"] = place(tuple(spec.known), ahead, dtype)
-        if weights is not None:
-            if not spec.targets:
-                raise ValueError(
-                    "weights= weighs target rows, and the spec has none: targets=(). Name the "
-                    "targets (WindowSpec.every_step has one at each input row); weights of other "
-                    "targets are added where those are, in a map over the dataset."
-                )
-            row_weights = TimeSeries(_row_weights(series, weights))
-            self.layouts["weights"] = lay_out(
-                row_weights, np.arange(1), rows, ahead, _dtype("float32"), None
+            layouts["known"] = place(tuple(spec.known), self._ahead, dtype)
+        return layouts
+
+    @property
+    def _ahead(self) -> int:
+        """Rows from one target row to the next, where they are evenly spaced."""
+        offsets = self.spec.target_offsets
+        return offsets.step if isinstance(offsets, range) else 1
+
+    def _weights(self, weights: Any, rows: tuple[int, int]) -> Layout:
+        """Where the weights of the target rows lie."""
+        if not self.spec.targets:
+            raise ValueError(
+                "weights= weighs target rows, and the spec has none: targets=(). Name the "
+                "targets (WindowSpec.every_step has one at each input row); weights of other "
+                "targets are added where those are, in a map over the dataset."
             )
-        self.static = None
-        if spec.static:
-            self.static = _static(series, spec.static, affine)
-
-        scaled_late = any(layout.mean is not None for layout in self.layouts.values())
-        self.needs_group = return_index or scaled_late or self.static is not None
-
-    @classmethod
-    def of(cls, series: Any, spec: WindowSpec, options: dict[str, Any]) -> "Batches":
-        """Make them from options by name; of one that does not exist, all are told."""
-        try:
-            inspect.signature(cls).bind(series, spec, **options)
-        except TypeError as error:
-            known = list(inspect.signature(cls).parameters)[2:]
-            raise TypeError(f"{error}. The options are: {', '.join(known)}.") from None
-        return cls(series, spec, **options)
+        row_weights = TimeSeries(_row_weights(self.series, weights))
+        return lay_out(row_weights, np.arange(1), rows, self._ahead, _dtype("float32"), None)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -236,6 +273,34 @@ class Batches:
         if index is not None:
             parts.append(index)
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def takes_options(source: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Let a function of `**options` take over the list of them, with types and defaults.
+
+    Args:
+        source: `Batches`; for a method, its `__init__`.
+    """
+
+    def sign(function: Callable[..., R]) -> Callable[P, R]:
+        function.__signature__ = inspect.signature(source)  # type: ignore[attr-defined]
+        return function
+
+    return sign
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse an option that does not exist.
+
+    Raises:
+        TypeError: names the option that may be meant, and all there are.
+    """
+    known = list(inspect.signature(Batches).parameters)[2:]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            meant = f" Did you mean {near[0]}=?" if near else ""
+            raise TypeError(f"{name}= is no option.{meant} The options are: {', '.join(known)}.")
 
 
 def resolve(series: TimeSeries, spec: WindowSpec) -> WindowSpec:
@@ -411,6 +476,14 @@ def _row_weights(series: TimeSeries, weights: Any) -> np.ndarray:
             f"weights= must be finite and not negative, received {row_weights[row]} in row {row}."
         )
     return row_weights
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return random.randrange(2**31)  # noqa: S311  keras.utils.set_random_seed governs it
+    if _check_count("seed", seed, 0) >= 2**63:
+        raise ValueError(f"seed= must be below 2**63, received {seed}.")
+    return int(seed)
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:

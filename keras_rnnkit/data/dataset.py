@@ -1,6 +1,5 @@
 """window_dataset: windows over a series as a tf.data.Dataset. The one user of TensorFlow here."""
 
-import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from keras_rnnkit.data.batches import Batches
+from keras_rnnkit.data.batches import Batches, check_options, takes_options
 from keras_rnnkit.data.epochs import BROKEN_OFF, EpochCounter
 from keras_rnnkit.data.permute import (
     GOLDEN,
@@ -27,7 +26,8 @@ __all__ = ["window_dataset"]
 INT32_ELEMENTS = 2**31
 
 
-def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
+@takes_options(Batches)
+def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noqa: D417  listed
     """Windows over a series as a `tf.data.Dataset` of batches.
 
     Every epoch shows every window once (or as `balance` and `shard` say). With `shuffle=True` each
@@ -40,8 +40,7 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     Args:
         series: a `TimeSeries` (or a part from `split`), array or DataFrame.
         spec: a `WindowSpec`.
-        **options: the ones that follow.
-        batch_size: windows of a batch.
+        batch_size: windows of a batch; 32 by default, as in `fit`.
         shuffle: a new permutation of all windows each epoch.
         seed: of the permutations. Default: from Python's `random`, which
             `keras.utils.set_random_seed` seeds.
@@ -102,7 +101,8 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     """
     import tensorflow as tf
 
-    batches = Batches.of(series, spec, options)
+    check_options(options)
+    batches = Batches(series, spec, **options)
     ops = TensorOps(tf)
     with tf.device("CPU:0"):
         arrays = batches.tables()
@@ -332,12 +332,3 @@ class _Writable:
             **array.__array_interface__,
             "data": (array.ctypes.data, False),
         }
-
-
-def _signature() -> inspect.Signature:
-    """The options are listed once, in `Batches`."""
-    parameters = inspect.signature(Batches).parameters
-    return inspect.Signature(list(parameters.values()))
-
-
-window_dataset.__signature__ = _signature()  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_rnnkit.data.batches import Batches
+from keras_rnnkit.data.batches import Batches, check_options, takes_options
 from keras_rnnkit.data.epochs import BROKEN_OFF, EpochCounter
 from keras_rnnkit.data.maps import check_file
 from keras_rnnkit.data.permute import epoch_tables, permuted
@@ -40,16 +40,13 @@ class WindowLoader(keras.utils.PyDataset):
         ((4, 4, 1), (4, 1, 1), 2)
     """
 
-    def __init__(
-        self,
-        series: Any,
-        spec: WindowSpec,
-        **options: Any,
-    ) -> None:
+    @takes_options(Batches.__init__)
+    def __init__(self, series: Any, spec: WindowSpec, **options: Any) -> None:
         # Keras's own read-ahead would hand batches of one epoch to the next, and a batch is made
         # in a tenth of a millisecond.
         super().__init__(workers=1)
-        self._batches = Batches.of(series, spec, options)
+        check_options(options)
+        self._batches = Batches(series, spec, **options)
         self._tables = self._batches.tables()
         self._counter = EpochCounter()
         self._batches.count_with(self._counter)

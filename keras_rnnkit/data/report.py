@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_rnnkit.data.batches import Batches, find_windows, resolve
+from keras_rnnkit.data.batches import Batches, check_options, find_windows, resolve, takes_options
 from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import Windows, WindowSpec
 from keras_rnnkit.data.split import Split, check_split, read_across
@@ -167,16 +167,14 @@ class WindowReport:
     __repr__ = __str__
 
 
-def describe(
-    series: Any, spec: WindowSpec, *, batch_size: int = 32, **options: Any
-) -> WindowReport:
+@takes_options(Batches)
+def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
     """How many windows a series or split gives, which are dropped and why.
 
     Args:
         series: a `TimeSeries`, array or DataFrame, or the `Split` of one: then its check is
             called too.
         spec: the windows.
-        batch_size: as in `window_dataset`.
         **options: as in `window_dataset`.
 
     Returns:
@@ -202,6 +200,7 @@ def describe(
         memory held (MB)             0.0  0.0
         split: no row is a target of two parts
     """
+    check_options(options)
     check = ""
     if isinstance(series, Split):
         check_split(series, scaler=options.get("scaler"))
@@ -222,7 +221,7 @@ def describe(
     shown = sum(1 for offset in targets if offset in roles.input_offsets)
     seen = set(roles.features or ()) if shown else set()
     return WindowReport(
-        {name: _part(part, roles, whole, batch_size, options) for name, part in parts.items()},
+        {name: _part(part, roles, whole, options) for name, part in parts.items()},
         check,
         tuple(name for name in roles.targets or () if name in seen),
         (shown, len(targets)),
@@ -263,7 +262,6 @@ def _part(
     series: TimeSeries,
     spec: WindowSpec,
     whole: _Whole,
-    batch_size: int,
     options: dict[str, Any],
 ) -> PartReport:
     missing = options.get("missing", "drop")
@@ -274,7 +272,7 @@ def _part(
     here = strided if spec.stride == 1 else len(find_windows(series, every, None))
     batches = bytes_held = padding = begins = 0
     if len(windows):
-        made = Batches.of(series, spec, {"batch_size": batch_size, **options})
+        made = Batches(series, spec, **options)
         batches, bytes_held = len(made), made.bytes_held
         if made.order.lanes:
             padding = made.order.places - len(windows)
