@@ -17,7 +17,7 @@ from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
 from keras_rnnkit.data.times import format_duration
 
-__all__ = ["Batches", "check_options", "find_windows", "resolve", "takes_options"]
+__all__ = ["Batches", "check_options", "find_windows", "known_rows", "resolve", "takes_options"]
 
 Storable = Literal["float32", "bfloat16", "float16"]
 Policy = Literal["drop", "mask", "error"]
@@ -82,6 +82,11 @@ class Batches:
         self.seed = _seed(seed)
         self.epoch = epoch if isinstance(epoch, FitEpoch) else _check_count("epoch", epoch, 0)
         self.masks = missing == "mask"
+        if squeeze and self.spec.pad_targets:
+            raise ValueError(
+                "squeeze=True does not go with pad_targets=: Keras would take the mean over the "
+                "horizon before the weights of its rows could count."
+            )
         self.squeeze = squeeze
         self.return_index = return_index
         windows = find_windows(self.series, self.spec, missing)
@@ -95,15 +100,22 @@ class Batches:
         self.layouts = self._layouts(rows, dtype, affine)
         if weights is not None:
             self.layouts["weights"] = self._weights(weights, rows)
+        if self.spec.pad_targets:
+            known = TimeSeries(known_rows(self.series, self.spec, missing))
+            self.layouts["certain"] = self._of_rows(known, rows)
         self.static = _static(self.series, self.spec.static, affine) if self.spec.static else None
         scaled_late = any(layout.mean is not None for layout in self.layouts.values())
         self.needs_group = return_index or scaled_late or self.static is not None
 
     def _reach(self, windows: Windows) -> tuple[int, tuple[int, int]]:
         """The first row that a window reads, and `[start, stop)` of all that they read."""
-        base = int(windows.first[0]) + self.spec.first_row
+        spec = self.spec
+        base = max(int(windows.first[0]) + min(0, spec.first_target), 0)
         last = int(windows.starts(np.array([len(windows) - 1]))[0])
-        return base, (base, last + self.spec.reach)
+        reach = spec.reach
+        if spec.pad_targets:
+            reach = max(reach, spec.target_offsets[-1] + 1)
+        return base, (base, min(last + reach, len(self.series)))
 
     def _order(
         self,
@@ -129,7 +141,7 @@ class Batches:
             shards=shard[0],
             shard=shard[1],
             drop_remainder=drop_remainder,
-            groups=_windows_by_group(self.series, windows) if balance else None,
+            groups=_windows_by_group(self.series, self.spec, windows) if balance else None,
             lanes=lanes,
         )
         if not len(order):
@@ -188,8 +200,11 @@ class Batches:
                 "targets (WindowSpec.every_step has one at each input row); weights of other "
                 "targets are added where those are, in a map over the dataset."
             )
-        row_weights = TimeSeries(_row_weights(self.series, weights))
-        return lay_out(row_weights, np.arange(1), rows, self._ahead, _dtype("float32"), None)
+        return self._of_rows(TimeSeries(_row_weights(self.series, weights)), rows)
+
+    def _of_rows(self, numbers: TimeSeries, rows: tuple[int, int]) -> Layout:
+        """Where a number for each row lies, to be read at the target rows."""
+        return lay_out(numbers, np.arange(1), rows, self._ahead, _dtype("float32"), None)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -217,9 +232,14 @@ class Batches:
             group["label"] = np.array(self.series.groups)
         if self.static is not None:
             group["static"] = self.static
+        segment = {}
+        if self.leaves_segments:
+            firsts, ends = (self.series.segments() - self.base).T.copy()
+            segment = {"firsts": firsts, "ends": ends}
         return {
             "order": self.order.tables(),
             "group": group,
+            "segment": segment,
             **{name: layout.tables() for name, layout in self.layouts.items()},
         }
 
@@ -232,36 +252,63 @@ class Batches:
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
         """
+        spec = self.spec
         start = self.order.starts(number, epoch, tables["order"], ops)
-        group = None
+        group: Any = None
+        within: Any = None
         if self.needs_group:
-            group = ops.searchsorted(tables["group"]["ends"], start)
+            group = ops.searchsorted(tables["group"]["ends"], start + spec.last_input)
+        if self.leaves_segments:
+            segment = ops.searchsorted(tables["segment"]["ends"], start + spec.last_input)
+            within = tuple(
+                ops.take(tables["segment"][edge], segment) for edge in ("firsts", "ends")
+            )
         read = {}
         for name, layout in self.layouts.items():
             past = name == "features"
-            offsets = self.spec.input_offsets if past else self.spec.target_offsets
+            offsets = spec.input_offsets if past else spec.target_offsets
             # A map is not cut at the base.
-            row = start if layout.phase else start + self.base
-            read[name] = layout.read(row, offsets, group, tables[name], ops)
+            base = 0 if layout.phase else self.base
+            edges = within
+            if within is None or not (spec.pad if past else spec.pad_targets):
+                edges = None
+            elif base:
+                edges = (within[0] + base, within[1] + base)
+            row = start + base if base else start
+            read[name] = layout.read(row, offsets, group, tables[name], ops, edges)
         if self.static is not None:
             read["static"] = ops.take(tables["group"]["static"], group)
+        inside = None
+        if spec.pad_targets:
+            inside = ops.grid(start, spec.target_offsets) < within[1][:, None]
+            self._settle_horizon(read, inside, ops)
         if self.masks:
             for name in {"features", "known", "static"} & read.keys():
                 read[name] = ops.fill(read[name])
         inputs: Any = read["features"]
-        ahead = {name: read[name] for name in ("known", "static") if name in read}
-        if ahead:
-            inputs = {"past": inputs, **ahead}
+        beside: dict[str, Any] = {name: read[name] for name in ("known", "static") if name in read}
+        if spec.pad:
+            real = ops.grid(start, spec.input_offsets) >= within[0][:, None]
+            inputs = ops.where(real[..., None], inputs, np.float32(0))
+            beside["mask"] = real
+        if beside:
+            inputs = {"past": inputs, **beside}
         parts = [inputs]
         if "targets" in read:
             parts.append(ops.squeeze(read["targets"]) if self.squeeze else read["targets"])
         weights = ops.mean(read["weights"]) if "weights" in read else None
+        if inside is not None:
+            weights = read["certain"][..., 0]
+            if "weights" in read:
+                known = read["weights"] * read["certain"]
+                weights = weights * (ops.total(known) / ops.total(read["certain"]))
         index = None
         if self.return_index:
             labels = tables["group"].get("label")
             index = {} if labels is None else {"group": ops.take(labels, group)}
-            index["input_row"] = start + (self.base + self.spec.last_input)
-            index["target_rows"] = ops.grid(start + self.base, self.spec.target_offsets)
+            index["input_row"] = start + (self.base + spec.last_input)
+            rows = ops.grid(start + self.base, spec.target_offsets)
+            index["target_rows"] = rows if inside is None else ops.where(inside, rows, rows * 0 - 1)
         if self.order.lanes:
             real, begins = self.order.marks(number, tables["order"], ops)
             shown = ops.cast(real, "float32")[:, None]
@@ -273,6 +320,23 @@ class Batches:
         if index is not None:
             parts.append(index)
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+    @property
+    def leaves_segments(self) -> bool:
+        """Whether windows may begin before their segment or end behind it."""
+        return bool(self.spec.pad or self.spec.pad_targets)
+
+    def _settle_horizon(self, read: dict[str, Any], inside: Any, ops: Any) -> None:
+        """Put 0 where the horizon of a window is unknown, and 1 in `certain` where it is known."""
+        inside = inside[..., None]
+        nothing, lost = np.float32(0), np.float32(np.nan)
+        certain = read["certain"] = ops.where(inside, read["certain"], nothing)
+        read["targets"] = ops.where(certain > 0, read["targets"], nothing)
+        if "known" in read:
+            known = ops.where(inside, read["known"], lost)
+            if not self.masks:
+                known = ops.where(ops.finite(known), known, nothing)
+            read["known"] = known
 
 
 def takes_options(source: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
@@ -329,14 +393,14 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
     """
     reads: list[Reads] = []
     if missing is not None:
-        reads.append((_missing_rows(series, spec.targets), spec.target_offsets))
+        reads.append((_missing_rows(series, spec.targets), spec.sure_offsets))
     if missing in ("drop", "error"):
-        reads.append((_missing_rows(series, spec.known), spec.target_offsets))
+        reads.append((_missing_rows(series, spec.known), spec.sure_offsets))
         reads.append((_missing_rows(series, spec.features), spec.input_offsets))
     windows = spec.windows(series.segments(), series.target_rows, reads)
     if missing in ("drop", "error") and spec.static:
         lacking = _groups_without(series, spec.static)
-        kept = ~lacking[series.group_of(windows.first)]
+        kept = ~lacking[series.group_of(windows.first + spec.last_input)]
         windows = Windows.of(windows.first[kept], windows.counts[kept], windows.stride)
     if missing == "error":
         lost = len(find_windows(series, spec, None)) - len(windows)
@@ -346,6 +410,17 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
                 "Fill them, or pass missing='drop' or 'mask'."
             )
     return windows
+
+
+def known_rows(series: TimeSeries, spec: WindowSpec, missing: str) -> np.ndarray:
+    """Whether each row counts as known where it is one of a horizon's last, `pad_targets`."""
+    known = np.zeros(len(series), bool)
+    for start, stop in series.target_rows:
+        known[start:stop] = True
+    known[_missing_rows(series, spec.targets)] = False
+    if missing != "mask":
+        known[_missing_rows(series, spec.known)] = False
+    return known
 
 
 def _missing_rows(series: TimeSeries, names: Sequence[str] | None) -> np.ndarray:
@@ -383,7 +458,7 @@ def _why_none(series: TimeSeries, spec: WindowSpec) -> str:
     if not len(spec.windows(segments, np.array([[0, len(series)]]))):
         longest = int(np.diff(segments, axis=1).max())
         gaps = len(segments) - len(series.groups)
-        advice = "Shorten the window"
+        advice = "Shorten the window, or pass pad= to WindowSpec, which lets it begin earlier"
         if gaps:
             advice += ", or make the series with freq='rows', which takes no gap for one"
         where = "segment" if gaps or len(series.groups) > 1 else "series"
@@ -402,9 +477,9 @@ def _why_none(series: TimeSeries, spec: WindowSpec) -> str:
     return f"{needs}, and its targets do not fit the {part:,} rows that this part may predict."
 
 
-def _windows_by_group(series: TimeSeries, windows: Windows) -> np.ndarray:
+def _windows_by_group(series: TimeSeries, spec: WindowSpec, windows: Windows) -> np.ndarray:
     """`[start, stop)` windows of each group that has any."""
-    group = series.group_of(windows.first)
+    group = series.group_of(windows.first + spec.last_input)
     last = np.flatnonzero(np.diff(group, append=-1))
     stops = windows.ends[last]
     return np.stack([np.concatenate(([0], stops[:-1])), stops], axis=1)

@@ -64,11 +64,12 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
         shard: `(count, index)`: one of `count` equally long shares of each epoch, disjoint and
             together complete. Where `count` does not divide the windows, the first few places of
             the epoch come up twice, or with `drop_remainder` the last few not at all.
-        squeeze: drop axes of length 1 from the targets.
+        squeeze: drop axes of length 1 from the targets; not with `pad_targets`, whose weights need
+            the last one.
         return_index: append, for each window, the label of its `group` (of a panel), its last
-            `input_row` and its `target_rows`, as a dict; rows are counted in int64, and labels are
-            numbers or text as in `series.groups`; with `stateful_batches` also `begins` and
-            `padding`, booleans.
+            `input_row` and its `target_rows` (-1 behind its segment), as a dict; rows are counted
+            in int64, and labels are numbers or text as in `series.groups`; with `stateful_batches`
+            also `begins` and `padding`, booleans.
         dtype: in which the inputs are stored: `"float32"`, or `"bfloat16"` or `"float16"` in half
             the memory. Batches are float32 in any case.
         epoch: the first epoch, whose permutation is the same in every process: to go on where a
@@ -80,9 +81,10 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
         A dataset of `(inputs, targets)`, of `(inputs, targets, weights)` with weights, of `inputs`
         alone where the spec has `targets=()`. Inputs: float32 `(batch, length, features)`, or a
         dict of `"past"`, `"known"` `(batch, horizon, known)` and `"static"` `(batch, static)`
-        where the spec names known or static columns. Targets: float32
+        where the spec names known or static columns, and of `"mask"` `(batch, length)`, boolean
+        and true at real input rows, where it has `pad`. Targets: float32
         `(batch, horizon, targets)`. Weights: float32 `(batch, 1)`, which Keras spreads over the
-        horizon.
+        horizon; `(batch, horizon)`, 0 for unknown target rows, where the spec has `pad_targets`.
 
     Raises:
         ValueError: no window exists (the longest segment is named), an unknown column, an option
@@ -243,6 +245,9 @@ class TensorOps:
         self.tf = tf
         self.arange = tf.range
         self.minimum = tf.minimum
+        self.maximum = tf.maximum
+        self.where = tf.where
+        self.finite = tf.math.is_finite
         self.cast = tf.cast
 
     def take(self, values: Any, rows: Any) -> Any:
@@ -286,6 +291,9 @@ class TensorOps:
 
     def mean(self, values: Any) -> Any:
         return self.tf.reduce_mean(values, axis=1)
+
+    def total(self, values: Any) -> Any:
+        return self.tf.reduce_sum(values, axis=1)
 
     def squeeze(self, values: Any) -> Any:
         axes = [axis for axis in (1, 2) if values.shape[axis] == 1]

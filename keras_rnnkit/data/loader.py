@@ -107,6 +107,9 @@ class ArrayOps:
     """The operations of `Batches.batch` on arrays."""
 
     minimum = staticmethod(np.minimum)
+    maximum = staticmethod(np.maximum)
+    where = staticmethod(np.where)
+    finite = staticmethod(np.isfinite)
     permuted = staticmethod(permuted)
 
     def arange(self, start: int, stop: int) -> np.ndarray:
@@ -143,6 +146,9 @@ class ArrayOps:
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         return values.mean(axis=1)
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        return values.sum(axis=1)
 
     def squeeze(self, values: np.ndarray) -> np.ndarray:
         return values.squeeze(tuple(axis for axis in (1, 2) if values.shape[axis] == 1))

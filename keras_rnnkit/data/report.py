@@ -6,9 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_rnnkit.data.batches import Batches, check_options, find_windows, resolve, takes_options
+from keras_rnnkit.data.batches import (
+    Batches,
+    check_options,
+    find_windows,
+    known_rows,
+    resolve,
+    takes_options,
+)
 from keras_rnnkit.data.series import TimeSeries, as_series
-from keras_rnnkit.data.spec import Windows, WindowSpec
+from keras_rnnkit.data.spec import Windows, WindowSpec, covered, holding
 from keras_rnnkit.data.split import Split, check_split, read_across
 from keras_rnnkit.data.times import moment
 from keras_rnnkit.data.zones import zone_name
@@ -251,9 +258,11 @@ class _Whole(NamedTuple):
         every = replace(spec, stride=1)
         everywhere = series.only_targets(np.array([[0, len(series)]]))
         in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
+        unbroken = len(every.windows(series.segments(), everywhere.target_rows))
         return cls(
-            len(every.windows(in_groups, everywhere.target_rows)),
-            len(every.windows(series.segments(), everywhere.target_rows)),
+            # With `pad` a gap may make room for more windows than it costs.
+            max(len(every.windows(in_groups, everywhere.target_rows)), unbroken),
+            unbroken,
             series.missing_counts(),
         )
 
@@ -277,8 +286,9 @@ def _part(
         if made.order.lanes:
             padding = made.order.places - len(windows)
             begins = made.order.begins
-    served = series.group_of(windows.first[np.diff(windows.ends, prepend=0) > 0])
+    served = series.group_of((windows.first + spec.last_input)[windows.counts > 0])
     groups = int(np.count_nonzero(np.diff(served, prepend=-1)))
+    inputs, targets = _rows_used(series, spec, windows, missing)
     return PartReport(
         rows=len(series),
         possible=whole.possible,
@@ -287,8 +297,8 @@ def _part(
         between_strides=here - strided,
         missing=strided - len(windows),
         windows=len(windows),
-        input_rows=_covered(windows, spec.input_offsets),
-        target_rows=_covered(windows, spec.target_offsets) if spec.has_horizon else 0,
+        input_rows=inputs,
+        target_rows=targets,
         batches=batches,
         padding=padding,
         begins=begins,
@@ -300,6 +310,23 @@ def _part(
         },
         **_target_times(series),
     )
+
+
+def _rows_used(
+    series: TimeSeries, spec: WindowSpec, windows: Windows, missing: str
+) -> tuple[int, int]:
+    """How many rows are an input of some window, and how many a target."""
+    if not (spec.pad or spec.pad_targets):
+        targets = _covered(windows, spec.target_offsets) if spec.has_horizon else 0
+        return _covered(windows, spec.input_offsets), targets
+    bounds = holding(series.segments(), windows.starts() + spec.last_input)
+    inputs, ahead = (
+        covered(windows, offsets, len(series), bounds)
+        for offsets in (spec.input_offsets, spec.target_offsets)
+    )
+    if spec.pad_targets:
+        ahead &= known_rows(series, spec, missing)
+    return int(np.count_nonzero(inputs)), int(np.count_nonzero(ahead)) * spec.has_horizon
 
 
 def _target_times(series: TimeSeries) -> dict[str, str]:
