@@ -465,6 +465,8 @@ def _why_none(series: TimeSeries, spec: WindowSpec) -> str:
         cut = (
             f" ({gaps:,} gaps in time, a row every {format_duration(series.freq)})" if gaps else ""
         )
+        if spec.targets and longest >= spec.last_input + 1:
+            advice += ". To forecast what follows, make the windows with forecast_windows"
         return f"{needs}, and the longest {where} has {longest:,}{cut}. {advice}."
     fitting = len(find_windows(series, spec, None))
     if fitting:

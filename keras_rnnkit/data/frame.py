@@ -13,7 +13,7 @@ from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import WindowSpec
 from keras_rnnkit.data.zones import from_local, to_local, zone_name
 
-__all__ = ["to_frame"]
+__all__ = ["steps_later", "to_frame"]
 
 FRAMES = ("pandas", "polars", "pyarrow")
 
@@ -123,13 +123,16 @@ def _times(
     times[inside] = series.time[rows[inside]]
     if not inside.all():
         if series.freq is None or isinstance(series.freq, str):
-            raise ValueError("the targets lie behind the last row, and the series states no freq=.")
-        later = _steps_later(series, origin, ahead * series.freq)
+            raise ValueError(
+                "the targets lie behind the last row, and the series states no freq= by which time "
+                "goes on there: make the windows with forecast_windows(series, spec, freq=...)."
+            )
+        later = steps_later(series, origin, ahead * series.freq)
         times[~inside] = later[~inside]
     return times
 
 
-def _steps_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+def steps_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> np.ndarray:
     """Times so long after the origins; days and months are counted on the calendar of the zone."""
     unit = np.datetime_data(ahead.dtype)[0] if ahead.dtype.kind == "m" else ""
     zone = series.zone if unit in ("D", "W", "M", "Y") else None
