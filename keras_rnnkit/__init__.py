@@ -2,6 +2,7 @@
 
 from keras_rnnkit import versions  # noqa: F401  first: it says why, where Keras fails to import
 from keras_rnnkit.data import (
+    Categories,
     FitEpoch,
     Scaler,
     Split,
@@ -63,6 +64,7 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs have it
     "Bidirectional",
+    "Categories",
     "Coverage",
     "CoverageWarning",
     "Diagnosis",

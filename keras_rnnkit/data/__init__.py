@@ -1,6 +1,7 @@
 """Time series, windows over them, splits and scaling."""
 
 from keras_rnnkit.data.calendar import calendar
+from keras_rnnkit.data.categories import Categories
 from keras_rnnkit.data.dataset import window_dataset
 from keras_rnnkit.data.epochs import FitEpoch
 from keras_rnnkit.data.frame import to_frame
@@ -14,6 +15,7 @@ from keras_rnnkit.data.spec import WindowSpec
 from keras_rnnkit.data.split import Split, check_split, rolling_splits, split
 
 __all__ = [
+    "Categories",
     "FitEpoch",
     "PartReport",
     "Scaler",

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_rnnkit.data.epochs import EpochCounter, FitEpoch
 from keras_rnnkit.data.layout import Layout, Storage, lay_out, map_rows
-from keras_rnnkit.data.order import Order
+from keras_rnnkit.data.order import Order, by_weight
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
@@ -21,6 +21,9 @@ __all__ = ["Batches", "check_options", "find_windows", "known_rows", "resolve", 
 
 Storable = Literal["float32", "bfloat16", "float16"]
 Policy = Literal["drop", "mask", "error"]
+
+# What a window reads besides its past, under the names of the inputs.
+INPUTS = ("known", "static", "past_categories", "known_categories", "static_categories")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,8 +41,8 @@ class Batches:
         base: the first row that a window reads, from which rows are counted.
         seed: of the permutations.
         epoch: the first one, or the callback that tells it.
-        layouts: where to read the `features`, `targets`, `known` columns and `weights`.
-        static: `(groups, static)` float32, or None.
+        layouts: where to read the columns of each role that changes in time, and `weights`.
+        static: `(groups, columns)` float32 of the roles `static` and `static_categories`.
     """
 
     series: TimeSeries
@@ -49,7 +52,7 @@ class Batches:
     seed: int
     epoch: int | FitEpoch
     layouts: dict[str, Layout]
-    static: np.ndarray | None
+    static: dict[str, np.ndarray]
 
     # Any object that batches are made for takes over the list, a loader too.
     def __init__(
@@ -65,6 +68,7 @@ class Batches:
         missing: Policy = "drop",
         weights: Sequence[float] | np.ndarray | Callable[[np.ndarray], Any] | None = None,
         balance: bool = False,
+        sampling: Sequence[float] | np.ndarray | Callable[[np.ndarray], Any] | None = None,
         stateful_batches: bool = False,
         shard: tuple[int, int] | None = None,
         squeeze: bool = False,
@@ -96,6 +100,8 @@ class Batches:
         self.order = self._order(
             windows, shuffle, _check_shard(shard), drop_remainder, balance, stateful_batches
         )
+        if sampling is not None:
+            self.order = replace(self.order, draws=self._draws(windows, sampling))
         affine = self._affine(scaler)
         self.layouts = self._layouts(rows, dtype, affine)
         if weights is not None:
@@ -103,9 +109,9 @@ class Batches:
         if self.spec.pad_targets:
             known = TimeSeries(known_rows(self.series, self.spec, missing))
             self.layouts["certain"] = self._of_rows(known, rows)
-        self.static = _static(self.series, self.spec.static, affine) if self.spec.static else None
+        self.static = self._static(affine)
         scaled_late = any(layout.mean is not None for layout in self.layouts.values())
-        self.needs_group = return_index or scaled_late or self.static is not None
+        self.needs_group = return_index or scaled_late or bool(self.static)
 
     def _reach(self, windows: Windows) -> tuple[int, tuple[int, int]]:
         """The first row that a window reads, and `[start, stop)` of all that they read."""
@@ -152,6 +158,21 @@ class Batches:
             )
         return order
 
+    def _draws(self, windows: Windows, sampling: Any) -> np.ndarray:
+        """How the windows are drawn by the weights of their rows; see `Order`."""
+        if not self.order.shuffle or self.order.groups is not None:
+            raise ValueError(
+                "sampling= draws windows anew in each epoch: it needs shuffle=True, and does not "
+                "go with balance=."
+            )
+        row_weights = _row_weights(self.series, sampling, "sampling")
+        offsets = self.spec.sure_offsets if self.spec.targets else [self.spec.last_input]
+        starts = windows.starts()
+        weights = sum(row_weights[starts + offset].astype(np.float64) for offset in offsets)
+        if not np.any(weights):
+            raise ValueError("sampling= gives every window the weight 0.")
+        return by_weight(np.asarray(weights))
+
     def _affine(self, scaler: Scaler | None) -> tuple[np.ndarray, np.ndarray] | None:
         """Mean and scale of each column; None without a scaler."""
         if scaler is None:
@@ -165,26 +186,42 @@ class Batches:
     ) -> dict[str, Layout]:
         """Where the columns of each role lie."""
         spec, series = self.spec, self.series
-        features = tuple(spec.features or ())
+        features = spec.numbers(spec.features)
         layouts: dict[str, Layout] = {}
+        _check_categories(series, spec)
 
-        def place(names: tuple[str, ...], step: int, kind: str) -> Layout:
+        def place(role: str, names: tuple[str, ...], step: int, kind: str) -> None:
+            if not names:
+                return
             columns = series.columns(names)
+            coded = role.endswith("categories")
             if isinstance(series.values, np.memmap):
-                return map_rows(series, columns, affine)
-            if layouts and kind == dtype and set(names) <= set(features):
+                layouts[role] = map_rows(series, columns, None if coded else affine)
+            elif layouts and kind == dtype and set(names) <= set(features):
                 # The rows are there already; a few are read whole rather than kept twice.
                 chosen = np.array([features.index(name) for name in names])
                 whole = names == features
-                return replace(layouts["features"], columns=None if whole else chosen)
-            return lay_out(series, columns, rows, step, _dtype(kind), affine)
+                layouts[role] = replace(layouts["features"], columns=None if whole else chosen)
+            else:
+                scaling = None if coded else affine
+                layouts[role] = lay_out(series, columns, rows, step, _dtype(kind), scaling)
 
-        layouts["features"] = place(features, spec.step, dtype)
-        if spec.targets:
-            layouts["targets"] = place(tuple(spec.targets), self._ahead, "float32")
-        if spec.known:
-            layouts["known"] = place(tuple(spec.known), self._ahead, dtype)
+        place("features", features, spec.step, dtype)
+        place("targets", tuple(spec.targets or ()), self._ahead, "float32")
+        place("known", spec.numbers(spec.known), self._ahead, dtype)
+        place("past_categories", spec.coded(spec.features), spec.step, "float32")
+        place("known_categories", spec.coded(spec.known), self._ahead, "float32")
         return layouts
+
+    def _static(self, affine: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:
+        """The constant columns of each group, and those of them that are categories."""
+        static = self.spec.static
+        roles = {"static": self.spec.numbers(static), "static_categories": self.spec.coded(static)}
+        return {
+            role: _static(self.series, names, affine if role == "static" else None)
+            for role, names in roles.items()
+            if names
+        }
 
     @property
     def _ahead(self) -> int:
@@ -230,8 +267,7 @@ class Batches:
         group = {"ends": self.series.bounds[1:] - self.base}
         if self.return_index and self.series.groups != (None,):
             group["label"] = np.array(self.series.groups)
-        if self.static is not None:
-            group["static"] = self.static
+        group |= self.static
         segment = {}
         if self.leaves_segments:
             firsts, ends = (self.series.segments() - self.base).T.copy()
@@ -265,7 +301,7 @@ class Batches:
             )
         read = {}
         for name, layout in self.layouts.items():
-            past = name == "features"
+            past = name in ("features", "past_categories")
             offsets = spec.input_offsets if past else spec.target_offsets
             # A map is not cut at the base.
             base = 0 if layout.phase else self.base
@@ -276,8 +312,8 @@ class Batches:
                 edges = (within[0] + base, within[1] + base)
             row = start + base if base else start
             read[name] = layout.read(row, offsets, group, tables[name], ops, edges)
-        if self.static is not None:
-            read["static"] = ops.take(tables["group"]["static"], group)
+        for name in self.static:
+            read[name] = ops.take(tables["group"][name], group)
         inside = None
         if spec.pad_targets:
             inside = ops.grid(start, spec.target_offsets) < within[1][:, None]
@@ -285,15 +321,16 @@ class Batches:
         if self.masks:
             for name in {"features", "known", "static"} & read.keys():
                 read[name] = ops.fill(read[name])
-        inputs: Any = read["features"]
-        beside: dict[str, Any] = {name: read[name] for name in ("known", "static") if name in read}
+        inputs: dict[str, Any] = {"past": read["features"]} if "features" in read else {}
+        inputs |= {name: read[name] for name in INPUTS if name in read}
         if spec.pad:
-            real = ops.grid(start, spec.input_offsets) >= within[0][:, None]
-            inputs = ops.where(real[..., None], inputs, np.float32(0))
-            beside["mask"] = real
-        if beside:
-            inputs = {"past": inputs, **beside}
-        parts = [inputs]
+            inputs["mask"] = real = ops.grid(start, spec.input_offsets) >= within[0][:, None]
+            for name in {"past", "past_categories"} & inputs.keys():
+                inputs[name] = ops.where(real[..., None], inputs[name], np.float32(0))
+        for name in inputs:
+            if name.endswith("categories"):
+                inputs[name] = ops.cast(inputs[name], "int32")
+        parts: list[Any] = [inputs["past"] if list(inputs) == ["past"] else inputs]
         if "targets" in read:
             parts.append(ops.squeeze(read["targets"]) if self.squeeze else read["targets"])
         weights = ops.mean(read["weights"]) if "weights" in read else None
@@ -332,11 +369,11 @@ class Batches:
         nothing, lost = np.float32(0), np.float32(np.nan)
         certain = read["certain"] = ops.where(inside, read["certain"], nothing)
         read["targets"] = ops.where(certain > 0, read["targets"], nothing)
-        if "known" in read:
-            known = ops.where(inside, read["known"], lost)
-            if not self.masks:
+        for name in {"known", "known_categories"} & read.keys():
+            known = ops.where(inside, read[name], lost)
+            if not self.masks or name == "known_categories":
                 known = ops.where(ops.finite(known), known, nothing)
-            read["known"] = known
+            read[name] = known
 
 
 def takes_options(source: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
@@ -394,12 +431,14 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
     reads: list[Reads] = []
     if missing is not None:
         reads.append((_missing_rows(series, spec.targets), spec.sure_offsets))
-    if missing in ("drop", "error"):
-        reads.append((_missing_rows(series, spec.known), spec.sure_offsets))
-        reads.append((_missing_rows(series, spec.features), spec.input_offsets))
+        # A mark can stand beside a number that is missing, but a category has no place for it.
+        needed = spec.coded if missing == "mask" else tuple
+        reads.append((_missing_rows(series, needed(spec.known)), spec.sure_offsets))
+        reads.append((_missing_rows(series, needed(spec.features or ())), spec.input_offsets))
     windows = spec.windows(series.segments(), series.target_rows, reads)
-    if missing in ("drop", "error") and spec.static:
-        lacking = _groups_without(series, spec.static)
+    static = () if missing is None else needed(spec.static)
+    if static:
+        lacking = _groups_without(series, static)
         kept = ~lacking[series.group_of(windows.first + spec.last_input)]
         windows = Windows.of(windows.first[kept], windows.counts[kept], windows.stride)
     if missing == "error":
@@ -418,8 +457,8 @@ def known_rows(series: TimeSeries, spec: WindowSpec, missing: str) -> np.ndarray
     for start, stop in series.target_rows:
         known[start:stop] = True
     known[_missing_rows(series, spec.targets)] = False
-    if missing != "mask":
-        known[_missing_rows(series, spec.known)] = False
+    needed = spec.coded(spec.known) if missing == "mask" else spec.known
+    known[_missing_rows(series, needed)] = False
     return known
 
 
@@ -487,6 +526,23 @@ def _windows_by_group(series: TimeSeries, spec: WindowSpec, windows: Windows) ->
     return np.stack([np.concatenate(([0], stops[:-1])), stops], axis=1)
 
 
+def _check_categories(series: TimeSeries, spec: WindowSpec) -> None:
+    """Refuse categories that are no whole numbers from 0 on."""
+    columns = series.columns(spec.categories)
+    if not len(columns):
+        return
+    for chunk in row_chunks(series.values):
+        block = series.values[chunk][:, columns]
+        wrong = np.isfinite(block) & ((block < 0) | (block != np.floor(block)) | (block >= 2**24))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"categories= names {spec.categories[column]!r}, which holds "
+                f"{block[row, column]:g} in row {chunk.start + row}: expected whole numbers from 0 "
+                f"to {2**24 - 1}. Code what else there is with Categories."
+            )
+
+
 def _check_lanes(spec: WindowSpec) -> None:
     following = spec.length * spec.step
     if spec.stride != following:
@@ -531,26 +587,26 @@ def _static(
     return first
 
 
-def _row_weights(series: TimeSeries, weights: Any) -> np.ndarray:
+def _row_weights(series: TimeSeries, weights: Any, what: str = "weights") -> np.ndarray:
     if callable(weights):
         if series.time is None:
-            raise ValueError("weights= is a function of time, and the series has no times.")
+            raise ValueError(f"{what}= is a function of time, and the series has no times.")
         weights = weights(series.local_time)
     elif series.gathered:
         raise ValueError(
-            "weights=: the series has gathered its rows by group, so the order of the weights "
+            f"{what}=: the series has gathered its rows by group, so the order of the weights "
             "cannot be told. Sort the rows by group before, or pass a function of the times."
         )
     row_weights = np.asarray(weights, dtype=np.float32)
     if row_weights.shape != (len(series),):
         raise ValueError(
-            f"weights= must hold one weight for each of {len(series):,} rows, "
+            f"{what}= must hold one weight for each of {len(series):,} rows, "
             f"received shape {row_weights.shape}."
         )
     if not np.isfinite(row_weights).all() or (row_weights < 0).any():
         row = int(np.flatnonzero(~(np.isfinite(row_weights) & (row_weights >= 0)))[0])
         raise ValueError(
-            f"weights= must be finite and not negative, received {row_weights[row]} in row {row}."
+            f"{what}= must be finite and not negative, received {row_weights[row]} in row {row}."
         )
     return row_weights
 

@@ -49,13 +49,18 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
         missing: what becomes of windows that read a missing value (features at input rows, targets
             and known columns at target rows): `"drop"` leaves them out, `"mask"` gives 0 for a
             missing input and, behind the columns (past, known, static), one more of each that is 1
-            where it was missing (a missing target still drops its window), `"error"` refuses them.
+            where it was missing (a missing target or category still drops its window), `"error"`
+            refuses them.
         weights: one weight for each row of `series.values`, or a function from times (what the
             clock shows, where the series has a zone) to them; the weight of a window is the mean
             weight of its target rows.
         balance: show each group equally often in an epoch of about as many windows: those of a
             smaller group come up several times, of those of a larger group an evenly spread part,
             another one in each epoch.
+        sampling: one weight for each row, or a function, as for `weights`: an epoch of as many
+            windows draws each of them in proportion to the mean weight of its target rows (of its
+            last input row without targets; of the rows that it cannot do without with
+            `pad_targets`), some several times and some not, others in each epoch.
         stateful_batches: row `k` of a batch continues row `k` of the batch before, for stateful
             layers. Every series is shown; where one ends in a row, another begins, and the row's
             state must be reset: `return_index` tells which rows `begins`. Weights are appended, 0
@@ -81,8 +86,10 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
         A dataset of `(inputs, targets)`, of `(inputs, targets, weights)` with weights, of `inputs`
         alone where the spec has `targets=()`. Inputs: float32 `(batch, length, features)`, or a
         dict of `"past"`, `"known"` `(batch, horizon, known)` and `"static"` `(batch, static)`
-        where the spec names known or static columns, and of `"mask"` `(batch, length)`, boolean
-        and true at real input rows, where it has `pad`. Targets: float32
+        where the spec names known or static columns, of `"mask"` `(batch, length)`, boolean and
+        true at real input rows, where it has `pad`, and of `"past_categories"`,
+        `"known_categories"` and `"static_categories"`, int32 of the same shapes, where it names
+        categories. Targets: float32
         `(batch, horizon, targets)`. Weights: float32 `(batch, 1)`, which Keras spreads over the
         horizon; `(batch, horizon)`, 0 for unknown target rows, where the spec has `pad_targets`.
 

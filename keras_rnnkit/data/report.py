@@ -223,7 +223,8 @@ def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
     whole = _Whole.of(first, roles)
     used = _used(roles)
     scaler = options.get("scaler")
-    scaled = tuple(name for name in used if scaler is not None and name in scaler.columns)
+    scales = () if scaler is None else roles.numbers(scaler.columns)
+    scaled = tuple(name for name in used if name in scales)
     targets = roles.target_offsets
     shown = sum(1 for offset in targets if offset in roles.input_offsets)
     seen = set(roles.features or ()) if shown else set()

@@ -45,6 +45,8 @@ class WindowSpec:
         known: columns known ahead (calendar, plans), read at the target rows. One may be a feature
             too.
         static: columns that are constant in each group, read once for a window.
+        categories: columns among the features, known and static ones that hold whole numbers from 0
+            on, for an `Embedding`: never scaled, and inputs of their own, in int32.
 
     Raises:
         ValueError: an argument out of its range, or a column in two roles.
@@ -77,6 +79,7 @@ class WindowSpec:
     targets: Sequence[str] | None = None
     known: Sequence[str] = ()
     static: Sequence[str] = ()
+    categories: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check each argument and keep the names as tuples."""
@@ -96,11 +99,11 @@ class WindowSpec:
             delay = _rows("delay", delay)
         object.__setattr__(self, "delay", delay)
         self._check_pads()
-        for name in ("features", "targets", "known", "static"):
+        for name in ("features", "targets", "known", "static", "categories"):
             value = getattr(self, name)
             if isinstance(value, str):
                 value = (value,)
-            if value is None and name in ("known", "static"):
+            if value is None and name in ("known", "static", "categories"):
                 value = ()
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.features is not None and not self.features:
@@ -147,6 +150,7 @@ class WindowSpec:
         targets: Sequence[str] | None = None,
         known: Sequence[str] = (),
         static: Sequence[str] = (),
+        categories: Sequence[str] = (),
     ) -> "WindowSpec":
         """Windows with a target for every input row, for `return_sequences=True`: sequence labels.
 
@@ -164,6 +168,7 @@ class WindowSpec:
             targets: as in `WindowSpec`.
             known: as in `WindowSpec`.
             static: as in `WindowSpec`.
+            categories: as in `WindowSpec`.
 
         Raises:
             ValueError: as `WindowSpec`, or a negative shift.
@@ -186,6 +191,7 @@ class WindowSpec:
             targets=targets,
             known=known,
             static=static,
+            categories=categories,
         )
 
     @property
@@ -265,8 +271,23 @@ class WindowSpec:
             features = tuple(name for name in names if name not in elsewhere)
         targets = self.targets
         if targets is None:
-            targets = tuple(name for name in features if name not in self.known)
+            passed = {*self.known, *self.categories}
+            targets = tuple(name for name in features if name not in passed)
+        lost = [name for name in self.categories if name not in {*features, *elsewhere}]
+        if lost:
+            raise ValueError(
+                f"categories= names {', '.join(map(repr, lost))}, which is none of the features=, "
+                "known= or static= columns."
+            )
         return replace(self, features=features, targets=targets)
+
+    def numbers(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Those of a role's columns that are no categories."""
+        return tuple(name for name in names or () if name not in self.categories)
+
+    def coded(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Those of a role's columns that are categories."""
+        return tuple(name for name in names or () if name in self.categories)
 
     def windows(
         self, segments: np.ndarray, targets: np.ndarray, missing: Sequence[Reads] = ()
