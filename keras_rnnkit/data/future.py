@@ -202,7 +202,11 @@ def _given(
             when = "" if times is None else f" ({moment(times[at, lost[0]], series.zone)})"
             behind = np.flatnonzero(there).max(initial=-1) + 1
             short = rows - behind
-            ends = f"ends {short:,} rows too early" if lost[0] >= behind else "has a gap"
+            ends = (
+                f"ends {short:,} row{'s' * (short > 1)} too early"
+                if lost[0] >= behind
+                else "has a gap"
+            )
             raise ValueError(
                 f"known= {ends}{whose}: the horizon reaches {rows:,} rows behind the last, and row "
                 f"{lost[0] + 1} of them{when} is not there."
