@@ -2,14 +2,17 @@
 
 from keras_rnnkit import versions  # noqa: F401  first: it says why, where Keras fails to import
 from keras_rnnkit.data import (
+    Categories,
     FitEpoch,
     Scaler,
     Split,
     TimeSeries,
     WindowLoader,
     WindowSpec,
+    calendar,
     check_split,
     describe,
+    forecast_windows,
     read_csv,
     rolling_splits,
     split,
@@ -63,6 +66,7 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs have it
     "Bidirectional",
+    "Categories",
     "Cell",
     "Coverage",
     "CoverageWarning",
@@ -88,11 +92,13 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "WindowLoader",
     "WindowSpec",
     "allow_memory_growth",
+    "calendar",
     "cells",
     "check_split",
     "describe",
     "doctor",
     "explain_path",
+    "forecast_windows",
     "get_states",
     "gradient_flow",
     "imdb_reviews",

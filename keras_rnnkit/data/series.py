@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.data.columns import make_column
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.times import (
+    Times,
     as_times,
     format_duration,
     infer_step,
@@ -79,6 +81,8 @@ class TimeSeries:
         target_rows: `(parts, 2)` `[start, stop)` rows that may be targets: all of them, until
             `split` narrows them.
         gathered: whether the rows stand in another order than they came in.
+        made: what columns that `with_columns` added are made of, by name: those that are made again
+            for rows that come.
 
     Raises:
         ValueError: no rows, a column that holds no number at all, times unsorted or twice,
@@ -159,6 +163,7 @@ class TimeSeries:
         self.bounds: np.ndarray = bounds
         self.target_rows = np.array([[0, rows]], dtype=np.int64)
         self.gathered = order is not None
+        self.made: dict[str, Any] = {}
         self._breaks = breaks
         self._refuse_empty_columns()
 
@@ -290,14 +295,150 @@ class TimeSeries:
         return view
 
     def with_values(self, values: np.ndarray) -> "TimeSeries":
-        """Other values `(rows, columns)` under the same names, times and targets."""
+        """Other values `(rows, columns)` under the same names, times and targets.
+
+        No column is made again of these: see `with_columns`.
+        """
         if values.shape != self.values.shape:
             raise ValueError(
                 f"values= must have the shape {self.values.shape}, received {values.shape}."
             )
         view = copy.copy(self)
         view.values = values
+        view.made = {}
         return view
+
+    def with_columns(self, columns: Mapping[str, Any]) -> "TimeSeries":
+        """The same rows with more columns, as a copy.
+
+        Args:
+            columns: by name, a number for each row, in the order of `values`; or what they are made
+                of, and made again for rows that `append` and `forecast_windows` add: a function of
+                times (what the clock of the zone shows), such as `calendar` gives; a lag
+                `(column, rows)`, the value so many rows before in the same segment, missing where
+                there is none; or a mapping from the label of each group to its number.
+
+        Raises:
+            ValueError: a name that the series has, a function without times, a column that does
+                not fit the rows or holds text, a group without a number.
+
+        Example:
+            >>> import numpy as np
+            >>> import keras_rnnkit as rk
+            >>> series = rk.TimeSeries([1.0, 2.0, 5.0], names=["x"], group=["a", "a", "b"])
+            >>> series = series.with_columns({"before": ("x", 1), "shop": {"a": 7, "b": 9}})
+            >>> series.values.tolist()
+            [[1.0, nan, 7.0], [2.0, 1.0, 7.0], [5.0, nan, 9.0]]
+        """
+        view = copy.copy(self)
+        view.made = {**self.made}
+        for name, recipe in columns.items():
+            if name in view.names:
+                raise ValueError(f"columns= names {name!r}, which the series has already.")
+            column = make_column(view, name, recipe)
+            dtype = np.result_type(view.values.dtype, np.float32)
+            view.values = np.column_stack([view.values, column]).astype(dtype)
+            view.names = (*view.names, str(name))
+            if callable(recipe) or isinstance(recipe, (Mapping, tuple)):
+                view.made[name] = recipe
+        return view
+
+    def append(self, rows: Any) -> "TimeSeries":
+        """The series with rows that follow it, which alone may be targets.
+
+        So its windows are those whose targets are new; `only_targets` widens them again. Columns
+        that `with_columns` made are made for the new rows too.
+
+        Args:
+            rows: a `TimeSeries`, array or DataFrame with the columns of this one (by name) and, as
+                this one, with times and groups. A group may be new.
+
+        Raises:
+            ValueError: a column is missing, a row that does not lie behind the last of its group,
+                or times, zone or groups that the other does not have.
+
+        Example:
+            >>> import numpy as np
+            >>> import keras_rnnkit as rk
+            >>> series = rk.TimeSeries(np.arange(5.0)).append([[5.0], [6.0]])
+            >>> len(series), series.target_rows.tolist()
+            (7, [[5, 7]])
+            >>> inputs, targets = rk.WindowLoader(series, rk.WindowSpec(3))[0]
+            >>> targets.ravel().tolist()
+            [5.0, 6.0]
+        """
+        names = [name for name in self.names if name not in self.made]
+        if not isinstance(rows, TimeSeries) and np.ndim(rows) == 2 and not hasattr(rows, "columns"):
+            rows = TimeSeries(rows, names=names)
+        rows = as_series(rows)
+        for what, mine, other in (
+            ("times", self.time is not None, rows.time is not None),
+            ("groups", self.groups != (None,), rows.groups != (None,)),
+        ):
+            if mine != other:
+                raise ValueError(
+                    f"rows= {'has no' if mine else 'has'} {what}, and the series "
+                    f"{'has' if mine else 'has none'}: make them alike."
+                )
+        zones = [None if zone is None else zone_name(zone) for zone in (self.zone, rows.zone)]
+        if zones[0] != zones[1]:
+            raise ValueError(f"rows= is of the zone {zones[1]}, and the series of {zones[0]}.")
+        values = rows.values[:, rows.columns(names, what="series")]
+        return self.extended(values, rows.time, rows.groups, np.diff(rows.bounds))
+
+    def extended(
+        self,
+        values: np.ndarray,
+        time: np.ndarray | None,
+        groups: Sequence[Any],
+        counts: np.ndarray,
+        freq: Any = None,
+    ) -> "TimeSeries":
+        """The series with rows behind the last of their groups; see `append`.
+
+        Args:
+            values: `(rows, columns)` in the columns that are not made.
+            time: `(rows,)`, or None.
+            groups: labels of the groups that the rows are of, in their order.
+            counts: rows of each of them.
+            freq: step of time, where the series has none.
+        """
+        names = [name for name in self.names if name not in self.made]
+        labels = None
+        if self.groups != (None,):
+            several = [np.array(self.groups), np.array(groups)]
+            lengths = [np.diff(self.bounds), counts]
+            labels = np.concatenate(
+                [np.repeat(*pair) for pair in zip(several, lengths, strict=True)]
+            )
+        times = None
+        if time is not None:
+            self._refuse_earlier(time, groups, counts)
+            times = Times(np.concatenate([self.time, time]), self.zone)
+        joined = TimeSeries(
+            np.concatenate([self.values[:, self.columns(names)], values]),
+            names=names,
+            time=times,
+            group=labels,
+            freq=self.freq if freq is None else freq,
+        ).with_columns(self.made)
+        order = joined.columns(self.names)
+        joined.values, joined.names = joined.values[:, order], self.names
+        before = np.zeros(len(joined.groups), np.int64)
+        before[: len(self.groups)] = np.diff(self.bounds)
+        new = np.stack([joined.bounds[:-1] + before, joined.bounds[1:]], axis=1)
+        return joined.only_targets(new[new[:, 0] < new[:, 1]])
+
+    def _refuse_earlier(self, time: np.ndarray, groups: Sequence[Any], counts: np.ndarray) -> None:
+        last = dict(zip(self.groups, self.time[self.bounds[1:] - 1], strict=True))  # type: ignore[index]
+        first = np.cumsum(counts) - counts
+        for label, row, count in zip(groups, first, counts, strict=True):
+            if count and label in last and time[row] <= last[label]:
+                whose = "" if label is None else f" of group {label!r}"
+                raise ValueError(
+                    f"rows= must lie behind the last row{whose} "
+                    f"({moment(last[label], self.zone)}), received {moment(time[row], self.zone)}."
+                )
 
     def __copy__(self) -> "TimeSeries":
         view = object.__new__(TimeSeries)
