@@ -14,7 +14,7 @@ from keras_rnnkit.data.order import Order
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
-from keras_rnnkit.data.times import format_duration
+from keras_rnnkit.data.steps import format_duration
 
 __all__ = ["Batches", "find_windows", "resolve"]
 

@@ -10,22 +10,31 @@ from typing import Any
 import numpy as np
 
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
-from keras_rnnkit.data.times import (
-    as_times,
-    format_duration,
-    infer_step,
-    is_date,
-    moment,
-    parse_step,
-    steps_between,
-)
+from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
+from keras_rnnkit.data.times import as_times, is_date, moment
 from keras_rnnkit.data.zones import to_local, zone_name
 
-__all__ = ["TimeSeries", "as_series", "row_chunks"]
+__all__ = ["Runs", "TimeSeries", "as_series", "row_chunks", "without_sentinels"]
 
 CHUNK_BYTES = 1 << 22
 # Objects of these packages read their whole file when they are made an array.
 ON_DISK = ("h5py", "zarr", "dask")
+
+
+class Runs:
+    """Groups whose rows lie together, as `group=` of a `TimeSeries`.
+
+    Args:
+        bounds: `(groups + 1,)` first row of each, and the number of rows.
+        labels: of the groups.
+        gathered: whether their rows were brought together.
+    """
+
+    def __init__(self, bounds: np.ndarray, labels: tuple[Any, ...], *, gathered: bool) -> None:
+        self.bounds, self.labels, self.gathered = bounds.astype(np.int64), labels, gathered
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
 
 
 def row_chunks(values: np.ndarray) -> Iterator[slice]:
@@ -128,7 +137,7 @@ class TimeSeries:
             values = values[order]
             time = None if time is None else time[order]
             values = _floating(np.asarray(values))  # in memory now
-        values = _without_sentinels(values, names, missing)
+        values = without_sentinels(values, names, missing)
         if freq is not None and freq != "rows":
             freq = parse_step(freq)
             if time is None:
@@ -158,7 +167,7 @@ class TimeSeries:
         self.groups: tuple[Any, ...] = groups
         self.bounds: np.ndarray = bounds
         self.target_rows = np.array([[0, rows]], dtype=np.int64)
-        self.gathered = order is not None
+        self.gathered = order is not None or getattr(group, "gathered", False)
         self._breaks = breaks
         self._refuse_empty_columns()
 
@@ -554,6 +563,8 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
     """Labels, bounds, and the order that brings the rows of each group together (None: as is)."""
     if group is None:
         return (None,), np.array([0, rows], dtype=np.int64), None
+    if isinstance(group, Runs):
+        return group.labels, group.bounds, None
     labels = np.asarray(group)
     if labels.ndim != 1:
         raise ValueError(f"group= must have one axis (rows,), received shape {labels.shape}.")
@@ -606,9 +617,10 @@ def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _without_sentinels(
+def without_sentinels(
     values: np.ndarray, names: tuple[str, ...], missing: float | Sequence[float] | Mapping[str, Any]
 ) -> np.ndarray:
+    """The values, with NaN (in a copy) for those that stand for a missing one."""
     if not isinstance(missing, Mapping):
         missing = dict.fromkeys(names, missing)
     missing = {name: _numbers(sentinels) for name, sentinels in missing.items()}
