@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
-from keras_rnnkit.data.times import as_times, is_date, moment
+from keras_rnnkit.data.times import as_times, is_date, is_period, moment
 from keras_rnnkit.data.zones import to_local, zone_name
 
 __all__ = ["Runs", "TimeSeries", "as_series", "row_chunks", "without_sentinels"]
@@ -201,6 +201,83 @@ class TimeSeries:
         if len(set(names)) < len(names):
             raise ValueError(f"{what}= names a column twice: {list(names)}.")
         return np.array([position[name] for name in names], dtype=np.int64)
+
+    @classmethod
+    def from_wide(
+        cls,
+        table: Any,
+        *,
+        series: str = "columns",
+        time: Any = None,
+        group: str | Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        value: str = "value",
+        freq: Any = None,
+        time_format: str | None = None,
+        zone: str | tzinfo | None = None,
+    ) -> "TimeSeries":
+        """A panel of a wide table: one that has a column, or a row, for each series.
+
+        Each series goes from its first value to its last, so that their lengths may differ; what
+        is missing in between stays missing.
+
+        Args:
+            table: a DataFrame; or, with a column for each series, a `TimeSeries`, as `read_csv`
+                gives it.
+            series: `"columns"`: a column is a series, a row is a time (electricity, exchange
+                rates); `"rows"`: a row is a series, a column is a time step (M4, M5).
+            time: with `"columns"` the column of times, as in `TimeSeries`; with `"rows"` the time
+                of each column of steps. Default there: the names of the columns where these are
+                dates, else 0, 1, ...
+            group: with `"rows"`, the column that names the series, or several. Default: its number.
+            names: the columns to take. Default: all of numbers.
+            value: name of the one column of the panel.
+            freq: step of time between rows; see `TimeSeries`.
+            time_format: of times in text; see `TimeSeries`.
+            zone: of the times; see `TimeSeries`.
+
+        Raises:
+            ValueError: a series without a value, two of one label, an unknown column.
+
+        Example:
+            >>> import pandas as pd
+            >>> import keras_rnnkit as rk
+            >>> m4 = pd.DataFrame({"V1": ["Y1", "Y2"], "V2": [5, 2], "V3": [6, 3], "V4": [7, None]})
+            >>> panel = rk.TimeSeries.from_wide(m4, series="rows", group="V1")
+            >>> panel.groups, panel["value"].tolist()
+            (('Y1', 'Y2'), [5.0, 6.0, 7.0, 2.0, 3.0])
+        """
+        from keras_rnnkit.data.wide import from_wide
+
+        return from_wide(table, series, time, group, names, value, freq, time_format, zone)
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> "TimeSeries":
+        r"""Open what `read_csv` or `read_parquet` wrote with `store=`, mapped, not read.
+
+        Args:
+            path: of the `.npy` file; its times and groups lie in it behind the rows.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: it is not whole, or the table that it was made of is still there and has
+                changed since.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> import keras_rnnkit as rk
+            >>> folder = pathlib.Path(tempfile.mkdtemp())
+            >>> _ = (folder / "table.csv").write_text("day,x\n2024-01-01,1\n2024-01-02,2\n")
+            >>> _ = rk.read_csv(folder / "table.csv", store=folder / "rows.npy")
+            >>> rk.TimeSeries.open(folder / "rows.npy")
+            TimeSeries: 2 rows x 1 column
+              time     2024-01-01 00:00:00 to 2024-01-02 00:00:00, a row every 1 D, 0 gaps
+              missing  none
+              columns  x
+        """
+        from keras_rnnkit.data.store import open_store
+
+        return open_store(Path(path))
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One column by name, `(rows,)`."""
@@ -394,6 +471,7 @@ def _columns(
     ):
         import narwhals.stable.v2 as nw
 
+        _distinct(getattr(values, "column_names", getattr(values, "columns", ())))
         table = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
         if isinstance(table, (nw.DataFrame, nw.Series)) or not hasattr(values, "__array__"):
             return _frame_columns(values, names, time, group)
@@ -499,7 +577,8 @@ def _frame_columns(
         table = table.drop(list(group))
         group = np.array([" ".join(map(str, labels)) for labels in zip(*several, strict=True)])
     index = nw.maybe_get_index(table)
-    if index is not None and time is None and getattr(index.dtype, "kind", "") == "M":
+    dated = getattr(getattr(index, "dtype", None), "kind", "") == "M" or is_period(index)
+    if index is not None and time is None and dated:
         time = index
     elif index is not None and (time is None or (group is None and index.nlevels > 1)):
         _refuse_lost_index(index)
@@ -509,6 +588,9 @@ def _frame_columns(
             for name in table.columns
             if is_date(table.get_column(name)) and not (isinstance(group, str) and name == group)
         ]
+        if not dates:
+            # Whole numbers such as 20170130, as read_csv takes them for dates.
+            dates = [name for name in table.columns if _holds_dates(table.get_column(name))][:1]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}
     unknown = sorted((taken | set(names or ())) - set(table.columns))
@@ -536,6 +618,10 @@ def _frame_columns(
     )
     group = group.to_numpy() if isinstance(group, nw.Series) else group
     return values, _distinct(names), time, group
+
+
+def _holds_dates(column: Any) -> bool:
+    return column.dtype.is_integer() and as_times(column.to_numpy()).values.dtype.kind == "M"
 
 
 def _refuse_lost_index(index: Any) -> None:
@@ -606,6 +692,11 @@ def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
         ]
         if any(lost):
             raise ValueError(f"group=: row {rows[lost.index(True)]} has no group.")
+        # A whole number is the same label in whichever type a table holds it.
+        if labels.dtype.kind in "fO" and all(
+            type(label) in (int, float) and label == label // 1 for label in labels.tolist()
+        ):
+            return np.array([int(label) for label in labels.tolist()])
     if labels.dtype.kind == "S":
         return np.char.decode(labels)
     if labels.dtype.kind in "OmM":

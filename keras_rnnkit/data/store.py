@@ -28,8 +28,6 @@ class Spool:
     """
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"store= lies in a folder that does not exist: {folder}")
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by __exit__
         self._dtype = np.dtype(np.float64)
         self._shape: tuple[int, ...] = (0,)
@@ -51,7 +49,7 @@ class Spool:
             raise ValueError(
                 f"the first rows hold {self._dtype}, and later ones {rows.dtype}, which is finer."
             )
-        self._file.write(np.ascontiguousarray(same).data)
+        self._file.write(same.tobytes())
         self._shape = (self._shape[0] + len(rows), *self._shape[1:])
 
     def all(self) -> np.ndarray:
@@ -90,7 +88,7 @@ def write_store(
         first = file.tell()
         for chunk in row_chunks(np.broadcast_to(values[:1], shape)):
             part = values[chunk] if order is None else values[order[chunk]]
-            file.write(np.ascontiguousarray(part).data)
+            file.write(part.tobytes())
         file.flush()
         series = series_of(np.memmap(file, values.dtype, "r", first, shape))
         manifest = {
@@ -108,7 +106,7 @@ def write_store(
             file.write(b"\0" * (-file.tell() % 64))
             manifest["time"] = (file.tell(), series.time.dtype.str)
             for chunk in row_chunks(series.time[:, np.newaxis]):
-                file.write(np.ascontiguousarray(series.time[chunk]).data)
+                file.write(series.time[chunk].tobytes())
         text = json.dumps(manifest).encode()
         file.write(text + len(text).to_bytes(8, "little") + MAGIC)
     return open_store(path)

@@ -15,12 +15,22 @@ from keras_rnnkit.data.store import Spool, identity, write_store
 from keras_rnnkit.data.time_formats import UNIX, TimeReader, in_words
 from keras_rnnkit.data.times import Times, as_times, finish
 
-__all__ = ["CHUNK_ROWS", "Chunk", "Wanted", "build_series"]
+__all__ = ["CHUNK_ROWS", "Chunk", "Wanted", "build_series", "labels_of", "table_file"]
 
 CHUNK_ROWS = 1 << 16
 NUMBERS = (*UNIX, "count", "excel")
 HOUR = re.compile(r"hrs?|hh?|.*(hour|clock|stunde|heure|hora).*", re.IGNORECASE)
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
+
+
+def table_file(path: str | PathLike[str]) -> Path:
+    """The path of a table, which must be a file."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"path= must be a file, received the directory {path}.")
+    if not path.exists():
+        raise FileNotFoundError(f"path= names no file: {path}")
+    return path
 
 
 @dataclass
@@ -51,6 +61,10 @@ class Wanted:
             )
         if isinstance(self.names, str):
             raise ValueError(f"names= must be a list of column names, received {self.names!r}.")
+        if self.store is not None and not Path(self.store).parent.is_dir():
+            raise FileNotFoundError(
+                f"store= lies in a folder that does not exist: {Path(self.store).parent}"
+            )
         if self.time is None and self.time_format in NUMBERS:
             raise ValueError(
                 f"time_format={self.time_format!r} needs time=, the column that holds it."
@@ -60,6 +74,8 @@ class Wanted:
 
     def told(self, path: Path, *others: Any) -> dict[str, Any]:
         """What the manifest of a mapped file says of its making, with other arguments."""
+        if self.store is not None and Path(self.store).resolve() == path.resolve():
+            raise ValueError(f"store= names the table itself: {path}")
         return {"source": identity(path), "arguments": repr((self, others))}
 
     def choose(self, path: Path, header: list[str]) -> tuple[list[str], list[int]]:
@@ -208,6 +224,23 @@ def _gathered(
     if wanted.store is not None:
         return write_store(Path(wanted.store), values, order, series, told)
     return series(values if order is None else values[order])
+
+
+def labels_of(columns: list[list[Any]]) -> list[Any] | None:
+    """Labels of groups from columns of any type; those of several are joined by a space."""
+    if len(columns) < 2:
+        return [_label(each) for each in columns[0]] if columns else None
+    rows = zip(*([_label(each) for each in column] for column in columns), strict=True)
+    return [" ".join(map(str, row)) if "" not in row else "" for row in rows]
+
+
+def _label(label: Any) -> Any:
+    """A label as a number or text; empty where there is none."""
+    if isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool)):
+        return label
+    if label is None or label != label or str(label) in ("<NA>", "NaT"):
+        return ""
+    return int(label) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def whole_numbers(labels: list[Any]) -> tuple[Any, ...]:

@@ -114,12 +114,9 @@ def _without_zone(time: Any) -> tuple[np.ndarray, set[tzinfo]]:
     if not isinstance(time, (np.ndarray, list, tuple, range)):
         import narwhals.stable.v2 as nw
 
-        accessor = getattr(time, "dt", time)  # periods of pandas, in a column or an index
-        time = (
-            accessor.to_timestamp()
-            if hasattr(accessor, "to_timestamp") and is_period(time)
-            else time
-        )
+        time = nw.to_native(time, pass_through=True)
+        if is_period(time):
+            time = getattr(time, "dt", time).to_timestamp()
         column = time.to_series() if hasattr(time, "nlevels") else time  # an index of pandas
         column = nw.from_native(column, series_only=True, pass_through=True)
         if isinstance(column, nw.Series):

@@ -1,5 +1,8 @@
 """read_csv on tables like public ones, cell by cell against pandas, and what it refuses in them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,3 +120,120 @@ def test_a_format_is_found_where_the_file_tells_it(late, write):
     else:
         with pytest.raises(ValueError, match="fit '%d/%m/%Y' and '%m/%d/%Y': pass time_format="):
             rk.read_csv(write(text), group="g")
+
+
+TABLE = pd.DataFrame(
+    {
+        "when": pd.date_range("2024-03-30", periods=4, tz="Europe/Berlin"),
+        "store": [1, 1, 1, 1],
+        "x": [1.5, None, 3, 4],
+        "n": pd.array([1, None, 3, 4], dtype="Int64"),
+        "on": [True, False, True, True],
+    }
+)
+
+
+def test_parquet_is_read_as_a_frame(tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "rows.parquet"
+    TABLE.to_parquet(path)
+    series = rk.read_parquet(path, group="store")
+    same = rk.TimeSeries(TABLE, group="store")
+    assert series.names == same.names == ("x", "n", "on")
+    np.testing.assert_array_equal(series.values, same.values.astype(float))
+    assert (series.time == same.time).all()
+    assert (str(series.zone), str(series.freq), series.groups) == ("Europe/Berlin", "1 days", (1,))
+    TABLE.set_index("when").tz_localize(None).to_parquet(path)
+    assert rk.read_parquet(path, drop=["store"]).time[1] == np.datetime64("2024-03-31")
+    TABLE.assign(when=TABLE["when"].dt.strftime("%d.%m.%Y")).to_parquet(path)
+    series = rk.read_parquet(path, time="when", names=["x"], zone="Europe/Berlin")
+    assert (series.time == same.time).all()
+    TABLE.assign(when=[1, 2, 3, 5]).to_parquet(path)
+    assert rk.read_parquet(path, time="when", names=["x"]).time.tolist() == [1, 2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({"x": ["a", "b", "c", "d"]}, {}, r"column 'x' holds .*, not numbers. .*drop='x'"),
+        ({}, {"time": "t"}, "no column 't'"),
+        ({}, {"time": ["when", "x"]}, "time= must name one column"),
+        ({"when": [None, *TABLE["when"][1:]]}, {}, "column 'when': row 0 has no time"),
+        ({"store": ["a", None, "a", "a"]}, {"group": "store"}, "row 1 .* has no group"),
+        ({"when": TABLE["when"][[0, 1, 1, 2]].to_numpy()}, {}, "has the time of the row above"),
+    ],
+)
+def test_what_parquet_cannot_give_is_refused(change, options, message, tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "rows.parquet"
+    TABLE.assign(**change).to_parquet(path)
+    with pytest.raises(ValueError, match=message):
+        rk.read_parquet(path, **options)
+    path.write_bytes(b"no parquet")
+    with pytest.raises(ValueError, match="is no whole Parquet file"):
+        rk.read_parquet(path)
+    with pytest.raises(FileNotFoundError, match="path= names no file"):
+        rk.read_parquet(tmp_path / "none.parquet")
+
+
+def test_frames_of_periods_and_whole_dates():
+    months = pd.period_range("2024-01", periods=3, freq="M")
+    expected = np.array(["2024-01", "2024-02", "2024-03"], "M8[M]")
+    x = [1.0, 2.0, 3.0]
+    whole = [20240101, 20240201, 20240301]
+    for series in (
+        rk.TimeSeries(pd.DataFrame({"x": x}, index=months)),
+        rk.TimeSeries(pd.DataFrame({"m": months, "x": x})),
+        rk.TimeSeries(pd.DataFrame({"m": months, "x": x}), time="m"),
+        rk.TimeSeries(pd.DataFrame({"m": whole, "x": x})),
+        rk.TimeSeries(x, time=whole),
+    ):
+        assert (series.time == expected).all()
+        assert series.freq == np.timedelta64(1, "M")
+    with pytest.raises(ValueError, match="'x' twice"):
+        rk.TimeSeries(pd.DataFrame([[1.0, 2.0]], columns=["x", "x"]))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [7, 7, 8],
+        np.array([7, 7, 8], np.int8),
+        [7.0, 7.0, 8.0],
+        np.array([7, 7, 8], object),
+        pd.array([7, 7, 8], dtype="Int64"),
+        pd.Categorical([7, 7, 8]),
+    ],
+)
+def test_a_group_is_one_label_whatever_type_holds_it(labels):
+    for series in (
+        rk.TimeSeries([1.0, 2.0, 3.0], group=np.asarray(labels)),
+        rk.TimeSeries(pd.DataFrame({"g": labels, "x": [1.0, 2.0, 3.0]}), group="g"),
+    ):
+        assert series.groups == (7, 8)
+        assert [type(label) for label in series.groups] == [int, int]
+
+
+WITHOUT_PANDAS = """
+import sys
+sys.modules["pandas"] = None  # what a package that is not installed looks like
+import datetime, numpy as np, polars as pl, pyarrow as pa
+import keras_rnnkit as rk
+days = [datetime.datetime(2024, 1, day) for day in range(1, 5)]
+frame = pl.DataFrame({"t": days, "g": [1, 1, 2, 2], "x": [1.0, 2.0, 3.0, None]})
+for table in (frame, frame.to_arrow()):
+    series = rk.TimeSeries(table, group="g")
+    assert series.groups == (1, 2) and series.time[3] == np.datetime64("2024-01-04")
+    assert rk.TimeSeries.from_wide(table, time="t").groups == ("g", "x")
+made = rk.to_frame(np.ones(2), rk.TimeSeries(frame[["t", "g"]]), rk.WindowSpec(2))
+assert isinstance(made, pl.DataFrame)
+"""
+
+
+def test_frames_of_other_libraries_need_no_pandas():
+    pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PANDAS], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
