@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
+from keras_rnnkit.data.time_formats import compact_dates
 from keras_rnnkit.data.times import as_times, is_date, is_period, moment
 from keras_rnnkit.data.zones import to_local, zone_name
 
@@ -471,7 +472,6 @@ def _columns(
     ):
         import narwhals.stable.v2 as nw
 
-        _distinct(getattr(values, "column_names", getattr(values, "columns", ())))
         table = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
         if isinstance(table, (nw.DataFrame, nw.Series)) or not hasattr(values, "__array__"):
             return _frame_columns(values, names, time, group)
@@ -590,7 +590,9 @@ def _frame_columns(
         ]
         if not dates:
             # Whole numbers such as 20170130, as read_csv takes them for dates.
-            dates = [name for name in table.columns if _holds_dates(table.get_column(name))][:1]
+            others = {group} if isinstance(group, str) else set()
+            others = [name for name in table.columns if name not in {*others, *(names or ())}]
+            dates = [name for name in others if _holds_dates(table.get_column(name))][:1]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}
     unknown = sorted((taken | set(names or ())) - set(table.columns))
@@ -621,7 +623,8 @@ def _frame_columns(
 
 
 def _holds_dates(column: Any) -> bool:
-    return column.dtype.is_integer() and as_times(column.to_numpy()).values.dtype.kind == "M"
+    whole = column.dtype.is_integer() and not column.null_count()
+    return whole and compact_dates(column.to_numpy()) is not None
 
 
 def _refuse_lost_index(index: Any) -> None:
