@@ -590,8 +590,8 @@ def _frame_columns(
         ]
         if not dates:
             # Whole numbers such as 20170130, as read_csv takes them for dates.
-            others = {group} if isinstance(group, str) else set()
-            others = [name for name in table.columns if name not in {*others, *(names or ())}]
+            taken = {*(names or ()), *([group] if isinstance(group, str) else ())}
+            others = [name for name in table.columns if name not in taken]
             dates = [name for name in others if _holds_dates(table.get_column(name))][:1]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}

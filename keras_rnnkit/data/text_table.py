@@ -71,6 +71,8 @@ class TextTable:
         rows = [row for _, row in numbered]
         if len(rows) <= self._heads:
             raise ValueError(f"{path} holds a header and no rows.")
+        # A quote behind a blank is one only where pandas skips it, for which it takes its time.
+        self._spaced = any(re.search(r"(^|[^\w\s])[ ]+\"", line) for _, line in lines)
         rows, heads = rows[self._heads :], [rows[place] for place in places]
         if given is not None:
             header = [str(name) for name in given]
@@ -227,7 +229,7 @@ class TextTable:
                 for name, place in zip(self.names, self._values, strict=True)
             },
             "keep_default_na": False,
-            "skipinitialspace": True,
+            "skipinitialspace": self._spaced,
             "low_memory": False,
             "chunksize": CHUNK_ROWS,
         }
@@ -241,7 +243,8 @@ class TextTable:
                     with pd.read_csv(text, **options) as frames:
                         for frame in frames:
                             last = frame[width - 1]
-                            doubtful |= bool((last.isna() | (last == "")).any())
+                            empty = last.isna() if last.dtype.kind in "iufb" else last == ""
+                            doubtful |= bool((empty | last.isna()).any())
                             yield self._chunk(frame, row)
                             row += len(frame)
                             progress.update()
@@ -281,7 +284,7 @@ class TextTable:
 
     def _joined(self, frame: Any, names: list[str]) -> list[str] | None:
         """The texts of these columns, joined by a space."""
-        columns = [frame[self._header.index(name)].fillna("").tolist() for name in names]
+        columns = [frame[self._header.index(name)].tolist() for name in names]
         if len(columns) < 2:
             return [text.strip() for text in columns[0]] if columns else None
         return [" ".join(map(str.strip, texts)).strip() for texts in zip(*columns, strict=True)]

@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -55,10 +54,10 @@ FORMAT = sys.argv[2]
 {code}
 print("ready", flush=True)
 sys.stdin.readline()
-begun = time.perf_counter()
+begun, busy = time.perf_counter(), time.process_time()
 result = run(sys.argv[1])
-took = time.perf_counter() - begun
-print(took, result if isinstance(result, float) else 0.0, flush=True)
+took, busy = time.perf_counter() - begun, time.process_time() - busy
+print(took, busy, result if isinstance(result, float) else 0.0, flush=True)
 sys.stdin.readline()
 """
 
@@ -89,7 +88,7 @@ def anonymous(process):
 
 
 def measure(code, path, time_format):
-    """Seconds, megabytes at the peak above those before it, megabytes in all, and the result."""
+    """Seconds, those of the processor, megabytes above those before and in all, and the result."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD.format(code=code), str(path), time_format],
@@ -108,16 +107,15 @@ def measure(code, path, time_format):
         assert child.poll() is None, "the child ended"
         peak = max(peak, anonymous(child.pid))
         time.sleep(0.004)
-    took, result = map(float, line.split())
+    took, busy, result = map(float, line.split())
     child.communicate("\n")
-    return took, peak - before, peak, result
+    return took, busy, peak - before, peak, result
 
 
 def compare(folder, turns):
     print(
-        f"{'rows x columns':>16} {'times':>20} {'pandas s':>9} {'ours s':>7} {'ratio':>6}", end=""
+        "least of the turns; pandas, ours and their ratio: seconds | of the processor | megabytes"
     )
-    print(f" {'pandas MB':>10} {'ours MB':>8} {'ratio':>6}")
     for rows, columns in SIZES:
         for time_format in ("%d.%m.%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S"):
             path = folder / "table.csv"
@@ -125,27 +123,23 @@ def compare(folder, turns):
             found = {code: [] for code in (PEER, OURS)}
             for _ in range(turns):
                 for code, each in found.items():
-                    each.append(measure(code, path, time_format)[:2])
-            (peer, peer_memory), (ours, memory) = (
-                [statistics.median(values) for values in zip(*each, strict=True)]
-                for each in found.values()
-            )
-            print(f"{rows:>11,} x {columns:<2} {time_format:>20} {peer:>9.2f} {ours:>7.2f}", end="")
-            print(f" {ours / peer:>6.2f} {peer_memory:>10.0f} {memory:>8.0f}", end="")
-            print(f" {memory / peer_memory:>6.2f}", flush=True)
+                    each.append(measure(code, path, time_format)[:3])
+            least = [[min(values) for values in zip(*each, strict=True)] for each in found.values()]
+            shown = (f"{a:.2f} {b:.2f} {b / a:.2f}" for a, b in zip(*least, strict=True))
+            print(f"{rows:,} x {columns}, {time_format}: {' | '.join(shown)}", flush=True)
             path.unlink()
 
 
 def stored(folder, rows):
     path, time_format = folder / "large.csv", "%Y-%m-%d %H:%M:%S"
     write_table(path, rows, 10, time_format)
-    took, _, peak, _ = measure(STORED, path, time_format)
+    took, _, _, peak, _ = measure(STORED, path, time_format)
     print(
         f"\n{rows:,} x 10, {path.stat().st_size / 1e9:.2f} GB of text, to a map: {took:.0f} s,",
         end="",
     )
     print(f" {peak:.0f} MB of anonymous memory at the peak, with all that is imported")
-    took, _, peak, opened = measure(DATASET, path, time_format)
+    took, _, _, peak, opened = measure(DATASET, path, time_format)
     print(f"opened again in {opened * 1000:.0f} ms; with 100 batches of 256 windows of it", end="")
     print(f" {took:.1f} s, {peak:.0f} MB")
 
