@@ -116,7 +116,7 @@ def lowest(lines):
 
 def test_the_lowest_versions_are_those_of_the_constraints():
     declared = [*PROJECT["dependencies"]]
-    for extra in ("plot", "jax", "torch", "test"):
+    for extra in ("plot", "parquet", "jax", "torch", "test"):
         declared += EXTRAS[extra]
     pins = (ROOT / "tests" / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in pins if not line.startswith("#"))
@@ -127,7 +127,7 @@ def test_docs_and_doctor_name_the_versions_that_are_declared():
     page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\S+) \| (\S+) \| `keras-rnnkit(?:\[(\w+)\])?` \|$", page, re.MULTILINE)
     wanted = [(name, version, "") for name, version in lowest(PROJECT["dependencies"]).items()]
-    for extra in ("jax", "torch", "plot"):
+    for extra in ("jax", "torch", "plot", "parquet"):
         wanted += [(name, version, extra) for name, version in lowest(EXTRAS[extra]).items()]
     assert rows == wanted
     assert versions.TENSORFLOW in PROJECT["dependencies"]

@@ -8,7 +8,9 @@ from keras_rnnkit.data.frame import to_frame
 from keras_rnnkit.data.future import forecast_windows
 from keras_rnnkit.data.loader import WindowLoader
 from keras_rnnkit.data.read_csv import read_csv
+from keras_rnnkit.data.read_parquet import read_parquet
 from keras_rnnkit.data.report import PartReport, WindowReport, describe
+from keras_rnnkit.data.resample import resample
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries
 from keras_rnnkit.data.spec import WindowSpec
@@ -29,6 +31,8 @@ __all__ = [
     "describe",
     "forecast_windows",
     "read_csv",
+    "read_parquet",
+    "resample",
     "rolling_splits",
     "split",
     "to_frame",

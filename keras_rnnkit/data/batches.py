@@ -15,7 +15,7 @@ from keras_rnnkit.data.order import Order, by_weight
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
-from keras_rnnkit.data.times import format_duration
+from keras_rnnkit.data.steps import format_duration
 
 __all__ = ["Batches", "check_options", "find_windows", "known_rows", "resolve", "takes_options"]
 

@@ -11,7 +11,8 @@ from keras_rnnkit.data.columns import lag_of
 from keras_rnnkit.data.frame import steps_later
 from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import WindowSpec, holding
-from keras_rnnkit.data.times import moment, parse_step
+from keras_rnnkit.data.steps import parse_step
+from keras_rnnkit.data.times import moment
 from keras_rnnkit.data.zones import from_local
 
 __all__ = ["FutureWindows", "forecast_windows"]
@@ -200,7 +201,7 @@ def _given(
         lost = needed[~there[needed]]
         if lost.size:
             when = "" if times is None else f" ({moment(times[at, lost[0]], series.zone)})"
-            behind = np.flatnonzero(there).max(initial=-1) + 1
+            behind = int(np.flatnonzero(there).max(initial=-1)) + 1
             short = rows - behind
             ends = (
                 f"ends {short:,} row{'s' * (short > 1)} too early"

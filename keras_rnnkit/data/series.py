@@ -11,23 +11,32 @@ import numpy as np
 
 from keras_rnnkit.data.columns import make_column
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
-from keras_rnnkit.data.times import (
-    Times,
-    as_times,
-    format_duration,
-    infer_step,
-    is_date,
-    moment,
-    parse_step,
-    steps_between,
-)
+from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
+from keras_rnnkit.data.time_formats import compact_dates
+from keras_rnnkit.data.times import Times, as_times, is_date, is_period, moment
 from keras_rnnkit.data.zones import to_local, zone_name
 
-__all__ = ["TimeSeries", "as_series", "row_chunks"]
+__all__ = ["Runs", "TimeSeries", "as_series", "row_chunks", "without_sentinels"]
 
 CHUNK_BYTES = 1 << 22
 # Objects of these packages read their whole file when they are made an array.
 ON_DISK = ("h5py", "zarr", "dask")
+
+
+class Runs:
+    """Groups whose rows lie together, as `group=` of a `TimeSeries`.
+
+    Args:
+        bounds: `(groups + 1,)` first row of each, and the number of rows.
+        labels: of the groups.
+        gathered: whether their rows were brought together.
+    """
+
+    def __init__(self, bounds: np.ndarray, labels: tuple[Any, ...], *, gathered: bool) -> None:
+        self.bounds, self.labels, self.gathered = bounds.astype(np.int64), labels, gathered
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
 
 
 def row_chunks(values: np.ndarray) -> Iterator[slice]:
@@ -132,7 +141,7 @@ class TimeSeries:
             values = values[order]
             time = None if time is None else time[order]
             values = _floating(np.asarray(values))  # in memory now
-        values = _without_sentinels(values, names, missing)
+        values = without_sentinels(values, names, missing)
         if freq is not None and freq != "rows":
             freq = parse_step(freq)
             if time is None:
@@ -162,7 +171,7 @@ class TimeSeries:
         self.groups: tuple[Any, ...] = groups
         self.bounds: np.ndarray = bounds
         self.target_rows = np.array([[0, rows]], dtype=np.int64)
-        self.gathered = order is not None
+        self.gathered = order is not None or getattr(group, "gathered", False)
         self.made: dict[str, Any] = {}
         self._breaks = breaks
         self._refuse_empty_columns()
@@ -197,6 +206,83 @@ class TimeSeries:
         if len(set(names)) < len(names):
             raise ValueError(f"{what}= names a column twice: {list(names)}.")
         return np.array([position[name] for name in names], dtype=np.int64)
+
+    @classmethod
+    def from_wide(
+        cls,
+        table: Any,
+        *,
+        series: str = "columns",
+        time: Any = None,
+        group: str | Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        value: str = "value",
+        freq: Any = None,
+        time_format: str | None = None,
+        zone: str | tzinfo | None = None,
+    ) -> "TimeSeries":
+        """A panel of a wide table: one that has a column, or a row, for each series.
+
+        Each series goes from its first value to its last, so that their lengths may differ; what
+        is missing in between stays missing.
+
+        Args:
+            table: a DataFrame; or, with a column for each series, a `TimeSeries`, as `read_csv`
+                gives it.
+            series: `"columns"`: a column is a series, a row is a time (electricity, exchange
+                rates); `"rows"`: a row is a series, a column is a time step (M4, M5).
+            time: with `"columns"` the column of times, as in `TimeSeries`; with `"rows"` the time
+                of each column of steps. Default there: the names of the columns where these are
+                dates, else 0, 1, ...
+            group: with `"rows"`, the column that names the series, or several. Default: its number.
+            names: the columns to take. Default: all of numbers.
+            value: name of the one column of the panel.
+            freq: step of time between rows; see `TimeSeries`.
+            time_format: of times in text; see `TimeSeries`.
+            zone: of the times; see `TimeSeries`.
+
+        Raises:
+            ValueError: a series without a value, two of one label, an unknown column.
+
+        Example:
+            >>> import pandas as pd
+            >>> import keras_rnnkit as rk
+            >>> m4 = pd.DataFrame({"V1": ["Y1", "Y2"], "V2": [5, 2], "V3": [6, 3], "V4": [7, None]})
+            >>> panel = rk.TimeSeries.from_wide(m4, series="rows", group="V1")
+            >>> panel.groups, panel["value"].tolist()
+            (('Y1', 'Y2'), [5.0, 6.0, 7.0, 2.0, 3.0])
+        """
+        from keras_rnnkit.data.wide import from_wide
+
+        return from_wide(table, series, time, group, names, value, freq, time_format, zone)
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> "TimeSeries":
+        r"""Open what `read_csv` or `read_parquet` wrote with `store=`, mapped, not read.
+
+        Args:
+            path: of the `.npy` file; its times and groups lie in it behind the rows.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: it is not whole, or the table that it was made of is still there and has
+                changed since.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> import keras_rnnkit as rk
+            >>> folder = pathlib.Path(tempfile.mkdtemp())
+            >>> _ = (folder / "table.csv").write_text("day,x\n2024-01-01,1\n2024-01-02,2\n")
+            >>> _ = rk.read_csv(folder / "table.csv", store=folder / "rows.npy")
+            >>> rk.TimeSeries.open(folder / "rows.npy")
+            TimeSeries: 2 rows x 1 column
+              time     2024-01-01 00:00:00 to 2024-01-02 00:00:00, a row every 1 D, 0 gaps
+              missing  none
+              columns  x
+        """
+        from keras_rnnkit.data.store import open_store
+
+        return open_store(Path(path))
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One column by name, `(rows,)`."""
@@ -631,7 +717,8 @@ def _frame_columns(
         table = table.drop(list(group))
         group = np.array([" ".join(map(str, labels)) for labels in zip(*several, strict=True)])
     index = nw.maybe_get_index(table)
-    if index is not None and time is None and getattr(index.dtype, "kind", "") == "M":
+    dated = getattr(getattr(index, "dtype", None), "kind", "") == "M" or is_period(index)
+    if index is not None and time is None and dated:
         time = index
     elif index is not None and (time is None or (group is None and index.nlevels > 1)):
         _refuse_lost_index(index)
@@ -641,6 +728,11 @@ def _frame_columns(
             for name in table.columns
             if is_date(table.get_column(name)) and not (isinstance(group, str) and name == group)
         ]
+        if not dates:
+            # Whole numbers such as 20170130, as read_csv takes them for dates.
+            taken = {*(names or ()), *([group] if isinstance(group, str) else ())}
+            others = [name for name in table.columns if name not in taken]
+            dates = [name for name in others if _holds_dates(table.get_column(name))][:1]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}
     unknown = sorted((taken | set(names or ())) - set(table.columns))
@@ -670,6 +762,11 @@ def _frame_columns(
     return values, _distinct(names), time, group
 
 
+def _holds_dates(column: Any) -> bool:
+    whole = column.dtype.is_integer() and not column.null_count()
+    return whole and compact_dates(column.to_numpy()) is not None
+
+
 def _refuse_lost_index(index: Any) -> None:
     """Refuse a pandas index that tells rows apart and would be dropped without a word."""
     if getattr(index, "nlevels", 1) > 1 or index.dtype.kind not in "iub":
@@ -695,6 +792,8 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
     """Labels, bounds, and the order that brings the rows of each group together (None: as is)."""
     if group is None:
         return (None,), np.array([0, rows], dtype=np.int64), None
+    if isinstance(group, Runs):
+        return group.labels, group.bounds, None
     labels = np.asarray(group)
     if labels.ndim != 1:
         raise ValueError(f"group= must have one axis (rows,), received shape {labels.shape}.")
@@ -736,6 +835,11 @@ def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
         ]
         if any(lost):
             raise ValueError(f"group=: row {rows[lost.index(True)]} has no group.")
+        # A whole number is the same label in whichever type a table holds it.
+        if labels.dtype.kind in "fO" and all(
+            type(label) in (int, float) and label == label // 1 for label in labels.tolist()
+        ):
+            return np.array([int(label) for label in labels.tolist()])
     if labels.dtype.kind == "S":
         return np.char.decode(labels)
     if labels.dtype.kind in "OmM":
@@ -747,9 +851,10 @@ def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _without_sentinels(
+def without_sentinels(
     values: np.ndarray, names: tuple[str, ...], missing: float | Sequence[float] | Mapping[str, Any]
 ) -> np.ndarray:
+    """The values, with NaN (in a copy) for those that stand for a missing one."""
     if not isinstance(missing, Mapping):
         missing = dict.fromkeys(names, missing)
     missing = {name: _numbers(sentinels) for name, sentinels in missing.items()}
