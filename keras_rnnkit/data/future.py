@@ -201,7 +201,7 @@ def _given(
         if lost.size:
             when = "" if times is None else f" ({moment(times[at, lost[0]], series.zone)})"
             behind = np.flatnonzero(there).max(initial=-1) + 1
-            short = rows - behind
+            short = int(rows - behind)
             ends = (
                 f"ends {short:,} row{'s' * (short > 1)} too early"
                 if lost[0] >= behind
