@@ -512,7 +512,8 @@ def _why_none(series: TimeSeries, spec: WindowSpec) -> str:
         return (
             f"{needs}, and each of the {fitting:,} that fit reads a missing value "
             f"({_told(series, spec)}). Leave out the columns that lack values, fill them, or pass "
-            "missing='mask'."
+            "missing='mask'. To forecast rows that have no value yet, make the windows with "
+            "forecast_windows."
         )
     part = int(np.diff(series.target_rows, axis=1).sum())
     return f"{needs}, and its targets do not fit the {part:,} rows that this part may predict."

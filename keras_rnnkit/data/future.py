@@ -57,8 +57,9 @@ def forecast_windows(
         `missing="error"` refuses it.
 
     Raises:
-        ValueError: a group has too few rows, a known column is not given up to the end of the
-            horizon (the group, and by how many rows), or it cannot be told how times go on.
+        ValueError: a group has too few rows, or ends with one without a value; a known column is
+            not given up to the end of the horizon (the group, and by how many rows); or it cannot
+            be told how times go on.
 
     Example:
         >>> import numpy as np
@@ -77,6 +78,7 @@ def forecast_windows(
     newest = replace(spec, targets=(), stride=1, pad_targets=0)
     rows = max(int(spec.ahead[-1]), 0)
     groups = len(series.groups)
+    _refuse_plans(series, newest)
     _refuse_short(series, newest)
     lasts = series.bounds[1:] - 1
     times = None
@@ -98,6 +100,20 @@ def forecast_windows(
     ahead = ahead.only_targets(np.stack([ends - 1 + first, ends + last], axis=1))
     _refuse_unknown(ahead, spec, ends)
     return FutureWindows(ahead, newest)
+
+
+def _refuse_plans(series: TimeSeries, spec: WindowSpec) -> None:
+    """Refuse groups whose last row has no measurement: it is one of those to be forecast."""
+    names = [name for name in spec.numbers(spec.features) if name not in spec.known]
+    lasts = series.bounds[1:] - 1
+    empty = ~np.isfinite(series.values[lasts][:, series.columns(names)]).any(axis=1)
+    if names and empty.any():
+        label = series.groups[empty.argmax()]
+        whose = "" if label is None else f" of group {label!r}"
+        raise ValueError(
+            f"the last row{whose} has no value of {', '.join(map(repr, names))}. Where the rows to "
+            "come are in the series already, leave them out of it, and pass them as known=."
+        )
 
 
 def _refuse_short(series: TimeSeries, spec: WindowSpec) -> None:
@@ -201,8 +217,8 @@ def _given(
         lost = needed[~there[needed]]
         if lost.size:
             when = "" if times is None else f" ({moment(times[at, lost[0]], series.zone)})"
-            behind = int(np.flatnonzero(there).max(initial=-1)) + 1
-            short = rows - behind
+            behind = np.flatnonzero(there).max(initial=-1) + 1
+            short = int(rows - behind)
             ends = (
                 f"ends {short:,} row{'s' * (short > 1)} too early"
                 if lost[0] >= behind

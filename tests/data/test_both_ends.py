@@ -71,6 +71,7 @@ def test_missing_steps_are_zero_after_scaling_too(scaled, mapped, tmp_path):
         assert np.array_equal(given, same)
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("layer", [rk.GRU, rk.LSTM, rk.SimpleRNN])
 def test_a_model_sees_the_real_steps_alone(layer):
     """The same forecast for a padded window as for its real rows alone."""

@@ -222,6 +222,16 @@ def test_a_group_that_is_too_short_is_named_and_pad_takes_it():
     assert inputs["mask"].tolist() == [[True] * 3, [False, True, True]]
 
 
+def test_rows_to_come_that_are_in_the_series_are_told_to_be_plans():
+    values = np.column_stack([[1.0, 2.0, 3.0, np.nan, np.nan], np.arange(5.0)])
+    series = rk.TimeSeries(values, names=["x", "plan"])
+    spec = rk.WindowSpec(2, horizon=2, targets=["x"], features=["x"], known=["plan"])
+    with pytest.raises(ValueError, match=r"last row has no value of 'x'\. .* pass them as known="):
+        rk.forecast_windows(series, spec)
+    with pytest.raises(ValueError, match=r"fill them, .* forecast_windows"):
+        rk.WindowLoader(series, spec)
+
+
 # ---- rows that arrive
 
 
