@@ -3,7 +3,6 @@
 from keras_rnnkit.recurrent.bidirectional import Bidirectional
 from keras_rnnkit.recurrent.cells import GRUCell, LSTMCell, SimpleRNNCell
 from keras_rnnkit.recurrent.layers import GRU, LSTM, SimpleRNN
-from keras_rnnkit.recurrent.paths import PathReport, SlowPathError, explain_path
 from keras_rnnkit.recurrent.rnn import RNN
 from keras_rnnkit.recurrent.states import get_states, reset_states, set_states
 
@@ -13,12 +12,9 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "GRUCell",
     "LSTM",
     "LSTMCell",
-    "PathReport",
     "RNN",
     "SimpleRNN",
     "SimpleRNNCell",
-    "SlowPathError",
-    "explain_path",
     "get_states",
     "reset_states",
     "set_states",
