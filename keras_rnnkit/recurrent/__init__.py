@@ -5,7 +5,6 @@ from keras_rnnkit.recurrent.bidirectional import Bidirectional
 from keras_rnnkit.recurrent.classical import GRUCell, LSTMCell, SimpleRNNCell
 from keras_rnnkit.recurrent.layers import GRU, LSTM, SimpleRNN
 from keras_rnnkit.recurrent.own_cell import Cell
-from keras_rnnkit.recurrent.paths import PathReport, SlowPathError, explain_path
 from keras_rnnkit.recurrent.rnn import RNN
 from keras_rnnkit.recurrent.states import get_states, reset_states, set_states
 
@@ -16,13 +15,10 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "GRUCell",
     "LSTM",
     "LSTMCell",
-    "PathReport",
     "RNN",
     "SimpleRNN",
     "SimpleRNNCell",
-    "SlowPathError",
     "cells",
-    "explain_path",
     "get_states",
     "reset_states",
     "set_states",

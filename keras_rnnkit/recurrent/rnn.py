@@ -442,9 +442,10 @@ class RNN(RecurrentLayer):
     def run(self, settled: Pass) -> Result:
         """Make a pass a step at a time, with the output carried before the states."""
         settled = settled.without_padding()
+        if self.linear:
+            return self._run_scan(settled)
         if self._steps_by_equations():
-            linear = type(self.cell).step is Cell.step
-            return self._run_scan(settled) if linear else self.run_equations(settled)
+            return self.run_equations(settled)
         cell_arguments = inspect.signature(self.cell.call).parameters
         kwargs = {"training": settled.training} if "training" in cell_arguments else {}
 
@@ -456,6 +457,11 @@ class RNN(RecurrentLayer):
         starts = [None, *tree.flatten(settled.states)]
         last, kept = self.loop(settled, settled.sequences, starts, step)
         return Result(last[0], kept[0] if kept else None, last[1:], kept[1:])
+
+    @property
+    def linear(self) -> bool:
+        """Whether the cell is linear in its state, so that all steps are computed at once."""
+        return self._steps_by_equations() and type(self.cell).step is Cell.step
 
     def _steps_by_equations(self) -> bool:
         """Whether the cell's equations say all that a call of it would do."""

@@ -18,6 +18,9 @@ Every file defines
                       is about compilation
     fused(kind, sequence, states, weights, lengths) -> (outputs, last_states)
                       run it
+    watched(compiled) -> context manager of a list
+                      one entry for each fused kernel that code other than this package's calls in
+                      this thread, and whose result it keeps; `compiled` as in fused_conditions
     compiled(function) -> function
                       the same function of nested tensors, compiled where that pays, with no
                       gradient through it

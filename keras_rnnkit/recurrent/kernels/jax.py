@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.kernels import Machine
+from keras_rnnkit.recurrent.watch import returned_calls
 
 LOOP = "scan"
 HOISTS = True
@@ -86,6 +87,11 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
         [forward, *(masks.reversed_rows(each, counted) for each in backward)],
         [[h[d], c[d]] for d in range(directions)],
     )
+
+
+def watched(compiled: bool) -> Any:
+    """Note the calls of `lstm`; see the package's docstring."""
+    return returned_calls(jax.experimental.rnn, "lstm")
 
 
 def compiled(function: Any) -> Any:

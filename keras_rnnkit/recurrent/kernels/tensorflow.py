@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.kernels import Machine
+from keras_rnnkit.recurrent.watch import returned_calls
 
 LOOP = "loop"
 HOISTS = False
@@ -124,6 +125,11 @@ def opaque_parameters(weights: Any, gates: int) -> Any:
             matrices += [tf.reshape(tf.transpose(block), [-1]) for block in blocks]
         biases += bias
     return tf.concat([*matrices, *biases], axis=0)
+
+
+def watched(compiled: bool) -> Any:
+    """Note the calls of `CudnnRNNV3`; see the package's docstring."""
+    return returned_calls(tf.raw_ops, "CudnnRNNV3")
 
 
 def compiled(function: Any) -> Any:
