@@ -112,6 +112,7 @@ class TextTable:
         delimiter, quote = self._pandas["delimiter"], self._pandas.get("quotechar", '"')
         if delimiter == r"\s+":
             yield from ((at, text.split()) for text in texts())
+            return
         for row in csv.reader(texts(), delimiter=delimiter, quotechar=quote, skipinitialspace=True):
             yield at, row
 
