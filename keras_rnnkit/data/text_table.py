@@ -112,6 +112,7 @@ class TextTable:
         delimiter, quote = self._pandas["delimiter"], self._pandas.get("quotechar", '"')
         if delimiter == r"\s+":
             yield from ((at, text.split()) for text in texts())
+            return
         for row in csv.reader(texts(), delimiter=delimiter, quotechar=quote, skipinitialspace=True):
             yield at, row
 
@@ -276,8 +277,10 @@ class TextTable:
         )
         if times is not None and "" in times:
             # Spreadsheets end a table with lines of empty cells; a row has at least its time.
-            texts = frame.astype(object).fillna("").astype(str)
-            keep = np.flatnonzero(texts.apply(lambda each: each.str.strip() != "").any(axis=1))
+            lost = np.array([not text for text in times])
+            told = frame[lost].map(lambda cell: cell == cell and str(cell).strip() != "")
+            lost[lost] = ~told.any(axis=1).to_numpy()
+            keep = np.flatnonzero(~lost)
             values = values[keep]
             times, labels = (each and [each[at] for at in keep] for each in (times, labels))
         return Chunk(values, times, labels)

@@ -1,6 +1,7 @@
 """Times from text: the formats that are recognised, and those that are asked for."""
 
 import re
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from functools import partial
@@ -74,9 +75,10 @@ def _by_pandas(texts: list[str], time_format: str, **options: Any) -> np.ndarray
     ):
         return None
     try:
-        index = pd.DatetimeIndex(
-            pd.to_datetime(np.array(texts, object), format=time_format, **options)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of several offsets, before pandas 3
+            cells = np.array(texts, dtype=object)
+            index = pd.DatetimeIndex(pd.to_datetime(cells, format=time_format, **options))
     except (ValueError, TypeError, OverflowError):
         return None
     times = (index if index.tz is None else index.tz_convert(None)).to_numpy()

@@ -60,6 +60,7 @@ SECONDS = "t,x\n1580000000.5,1\n1580000001.5,2\n1580000002.5,4\n"
 NANOSECONDS = "t,x\n1580000000000000001,1\n1580000000000000003,2\n"
 MARKS = "date,x\n2024-01-01,1\n2024-01-02,missing\n2024-01-03,---\n2024-01-04,2.5\n"
 WIDE_HEADER = "date;T, deg\n2024-01-01;1.5\n2024-01-02;2\n"
+BLANKS = "YY  MM WSPD  PRES\n2023 11  4.1 1012.0\n2023 12 10.5  998.5\n"
 NO_NAMES = "2024-01-01,1.5,990\n2024-01-02,2,991\n"
 
 
@@ -169,6 +170,11 @@ CASES = {
     ),
     "a comma in a name": (
         WIDE_HEADER, "utf-8", {}, {"sep": ";"}, ["T, deg"], lambda f: _dates(f["date"]),
+    ),
+    "fields apart by blanks": (
+        BLANKS, "utf-8", {"delimiter": r"\s+", "time": ["YY", "MM"], "time_format": "%Y %m"},
+        {"sep": r"\s+"}, ["WSPD", "PRES"],
+        lambda f: _dates(f["YY"].astype(str) + "-" + f["MM"].astype(str).str.zfill(2) + "-01"),
     ),
     "no names": (
         NO_NAMES, "utf-8", {"header": None, "names": ["day", "T", "p"]},
