@@ -30,6 +30,11 @@ def _is_number(cell: str) -> bool:
     return bool(NUMBER.fullmatch(text)) or text in NOT_AVAILABLE or text in INFINITE
 
 
+def _texts(column: Any) -> list[str]:
+    """The texts of a column; a part of one that pandas made numbers of holds no dates."""
+    return (column.astype(str) if column.dtype.kind in "iufb" else column).tolist()
+
+
 class TextTable:
     """The columns of a text table, and its rows a chunk at a time.
 
@@ -84,6 +89,8 @@ class TextTable:
             header = [str(place) for place in range(len(rows[0]))]
         self._header = self._fit(header, rows)
         self._find_time(rows)
+        # Dates pandas leaves as texts by itself, which takes it less time than to be told.
+        self._dates = [p for p, cell in enumerate(rows[0]) if not self._is_number(cell)]
         self.names, self._values = wanted.choose(path, self._header)
         self._refuse_lost_dates(rows[0])
         self._refuse_units(numbered[self._heads :])
@@ -218,7 +225,8 @@ class TextTable:
         if asked is None or isinstance(asked, (str, int, float)):
             asked = [] if asked is None else [asked]
         more = asked if isinstance(asked, Mapping) else dict.fromkeys(self.names, asked)
-        texts = [place for place in range(width) if self._thousands or place not in self._values]
+        times = {self._header.index(name) for name in self._wanted.time}.intersection(self._dates)
+        texts = set(range(width)) - (set() if self._thousands else times.union(self._values))
         if Version(pd.__version__) < Version("3.1"):
             options["float_precision"] = "round_trip"
         options |= {
@@ -287,7 +295,7 @@ class TextTable:
 
     def _joined(self, frame: Any, names: list[str]) -> list[str] | None:
         """The texts of these columns, joined by a space."""
-        columns = [frame[self._header.index(name)].tolist() for name in names]
+        columns = [_texts(frame[self._header.index(name)]) for name in names]
         if len(columns) < 2:
             return [text.strip() for text in columns[0]] if columns else None
         return [" ".join(map(str.strip, texts)).strip() for texts in zip(*columns, strict=True)]

@@ -444,3 +444,14 @@ def test_infinity_in_words_is_missing(write):
 
 def test_a_header_is_no_number_that_python_alone_reads(write):
     assert rk.read_csv(write("day,1_0\n2024-01-01,5\n")).names == ("1_0",)
+
+
+@pytest.mark.parametrize("cell", ["2017013", "7.5", "True", "-"])
+def test_a_part_of_the_times_that_holds_numbers_alone_is_named(tmp_path, monkeypatch, cell):
+    """Rows come a chunk at a time, and pandas makes of each chunk what it will."""
+    monkeypatch.setattr("keras_rnnkit.data.text_table.CHUNK_ROWS", 3)
+    rows = [f"2024-01-{day:02d} 00:00,{day}" for day in range(1, 4)]
+    path = tmp_path / "parts.csv"
+    path.write_text("\n".join(["when,x", *rows, *[f"{cell},9"] * 3]) + "\n")
+    with pytest.raises(ValueError, match=rf"received '{cell}' in row 3"):
+        rk.read_csv(path)
