@@ -54,13 +54,16 @@ class FusedLayer(RecurrentLayer):
                 + "; ".join(f"{c.name} is {c.value}: {c.remedy}" for c in path.failed)
                 + '. Pass use_cudnn="auto" to fall back to a loop.'
             )
+        if path.path == "block":
+            return self._run_block(settled)
         return self.run_fused(settled) if path.fused else self._run_loop(settled)
 
     def _run_loop(self, settled: Pass) -> Result:
         """Step over time, recording only what is asked for."""
         equations, kernel = self.equations, kernels.current()
         inputs = settled.sequences
-        if kernel.HOISTS:
+        hoists = kernel.hoists(inputs)
+        if hoists:
             inputs = equations.project(self.cell, inputs, settled.training)
         by_time = [ops.transpose(inputs, (1, 0, 2))]
         if settled.mask is not None:
@@ -68,7 +71,7 @@ class FusedLayer(RecurrentLayer):
 
         def step(states: Any, inputs_t: Any) -> Any:
             projected = inputs_t[0]
-            if not kernel.HOISTS:
+            if not hoists:
                 projected = equations.project(self.cell, projected, settled.training)
             _, new = equations.step(self.cell, projected, states, settled.training)
             if settled.mask is None:
@@ -96,6 +99,19 @@ class FusedLayer(RecurrentLayer):
             lengths,
         )
         return self.unpacked(settled, h, last, counts)
+
+    def _run_block(self, settled: Pass) -> Result:
+        """Run the kernel for small LSTMs, which returns every state, over the valid steps alone."""
+        sequence, _, counts = self.packed(settled)
+        weights = self.equations.fused_weights(self.cell)
+        sequences = kernels.current().block(sequence, settled.states, weights)
+        if settled.mask is not None:
+            sequences = [
+                masks.unpack(each, start, counts)
+                for each, start in zip(sequences, settled.states, strict=True)
+            ]
+        last = [each[:, -1] for each in sequences]
+        return Result(last[0], sequences[0], last, sequences)
 
     def packed(self, settled: Pass) -> Any:
         """The inputs as a fused kernel takes them: dropout applied, valid steps first."""

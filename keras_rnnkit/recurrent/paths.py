@@ -48,8 +48,9 @@ class LayerPath:
 
     Attributes:
         layer: The layer's name.
-        path: `"cudnn"`, `"aten"` (torch's own fused kernel on the CPU), `"scan"` (JAX's
-            `lax.scan`) or `"loop"` (a time loop of the framework).
+        path: `"cudnn"`, `"aten"` (torch's own fused kernel on the CPU), `"block"` (TensorFlow's op
+            that trains a small LSTM on the CPU), `"scan"` (JAX's `lax.scan`) or `"loop"` (a time
+            loop of the framework).
         conditions: Every condition, held or not.
     """
 
@@ -137,6 +138,7 @@ def decide(
     ]
     dropped = layer.cell.recurrent_dropout if training else 0.0
     conditions += _cell_conditions(layer, training, dropped)
+    suits = all(condition.holds for condition in conditions)
     conditions.append(Condition("use_bias", layer.cell.use_bias, True, ""))
     conditions.append(Condition("mask", "any", True, ""))
     kind = equations_of(layer.cell).fused_kind(layer.cell)  # type: ignore[union-attr]
@@ -151,6 +153,14 @@ def decide(
             "use_cudnn=True takes the kernel all the same"
         )
         conditions.append(Condition(SPEED, units, fused, remedy))
+    if kernel.BLOCKS and training and layer.use_cudnn == "auto" and suits:
+        found = kernel.block_condition(
+            kind, layer.compute_dtype, tensor, layer.cell.units, compiled
+        )
+        if found is not None:
+            conditions.append(Condition(*found))
+            if conditions[-1].holds:
+                return LayerPath(layer.name, "block", tuple(conditions))
     return LayerPath(layer.name, _path(layer, fused, tensor), tuple(conditions))
 
 
