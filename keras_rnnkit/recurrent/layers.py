@@ -49,7 +49,13 @@ class FusedLayer(RecurrentLayer):
                 + "; ".join(f"{c.name} is {c.value}: {c.remedy}" for c in path.failed)
                 + '. Pass use_cudnn="auto" to fall back to a loop.'
             )
-        return self.run_fused(settled) if path.fused else self.run_equations(settled)
+        if path.path == "block":
+            return self._run_block(settled)
+        if path.fused:
+            return self.run_fused(settled)
+        inputs, step = self.by_equations(settled)
+        last, kept = self.loop(settled, inputs, settled.states, step)
+        return Result(last[0], kept[0] if kept else None, last, kept)
 
     def run_fused(self, settled: Pass) -> Result:
         """Run the fused kernel over the valid steps alone."""
@@ -62,6 +68,19 @@ class FusedLayer(RecurrentLayer):
             lengths,
         )
         return self.unpacked(settled, h, last, counts)
+
+    def _run_block(self, settled: Pass) -> Result:
+        """Run the kernel for small LSTMs, which returns every state, over the valid steps alone."""
+        sequence, _, counts = self.packed(settled)
+        weights = self.equations.fused_weights(self.cell)
+        sequences = kernels.current().block(sequence, settled.states, weights)
+        if settled.mask is not None:
+            sequences = [
+                masks.unpack(each, start, counts)
+                for each, start in zip(sequences, settled.states, strict=True)
+            ]
+        last = [each[:, -1] for each in sequences]
+        return Result(last[0], sequences[0], last, sequences)
 
     def packed(self, settled: Pass) -> Any:
         """The inputs as a fused kernel takes them: dropout applied, valid steps first."""

@@ -40,9 +40,10 @@ class LayerPath:
     Attributes:
         layer: Its key, as `trace` has it: the names that lead to the layer, and `#2` at its second
             call.
-        path: `"cudnn"`, `"aten"` (torch's own fused kernel on the CPU), `"scan"` (JAX's
-            `lax.scan`), `"loop"` (a time loop of the framework) or `"linear scan"` (all steps of
-            a cell that is linear in its state, at once).
+        path: `"cudnn"`, `"aten"` (torch's own fused kernel on the CPU), `"block"` (TensorFlow's op
+            that trains a small LSTM on the CPU), `"scan"` (JAX's `lax.scan`), `"loop"` (a time
+            loop of the framework) or `"linear scan"` (all steps of a cell that is linear in its
+            state, at once).
         conditions: Every condition, held or not.
         note: What could not be told, and why; empty otherwise.
     """
@@ -90,11 +91,14 @@ def decide(
     ]
     dropped = layer.cell.recurrent_dropout if training else 0.0
     conditions += cell_conditions(layer, training, dropped)
+    suits = all(condition.holds for condition in conditions)
     conditions.append(Condition("use_bias", layer.cell.use_bias, True, ""))
     conditions.append(Condition("mask", "any", True, ""))
     equations = equations_of(layer.cell)
-    kind = equations.fused_kind(layer.cell) if equations else None
-    if equations and not follows_from_h(equations):
+    kind = None
+    if equations and follows_from_h(equations):
+        kind = equations.fused_kind(layer.cell)
+    else:
         name = type(layer.cell).__name__
         conditions.append(Condition("cell", name, False, "no kernel computes it: use rk.RNN"))
     found = kernel.fused_conditions(kind, layer.compute_dtype, tensor, compiled)
@@ -108,6 +112,14 @@ def decide(
             "use_cudnn=True takes the kernel all the same"
         )
         conditions.append(Condition(SPEED, units, fused, remedy))
+    if kernel.BLOCKS and training and layer.use_cudnn == "auto" and suits:
+        found = kernel.block_condition(
+            kind, layer.compute_dtype, tensor, layer.cell.units, compiled
+        )
+        if found is not None:
+            conditions.append(Condition(*found))
+            if conditions[-1].holds:
+                return LayerPath(layer.name, "block", tuple(conditions))
     return LayerPath(layer.name, path_of(layer, fused, tensor), tuple(conditions))
 
 

@@ -145,10 +145,10 @@ class RecurrentLayer(keras.layers.RNN):
         """The cell's equations."""
         return equations_of(self.cell)  # type: ignore[return-value]
 
-    def run_equations(self, settled: Pass) -> Result:
-        """Make a pass of a cell with known equations, a step at a time."""
-        equations, hoists = self.equations, kernels.current().HOISTS
-        inputs = settled.sequences
+    def by_equations(self, settled: Pass) -> tuple[Any, Any]:
+        """What a loop over a cell with known equations reads at each step, and the step."""
+        equations, inputs = self.equations, settled.sequences
+        hoists = kernels.current().hoists(inputs)
         if hoists:
             inputs = equations.project(self.cell, inputs, settled.training)
 
@@ -161,8 +161,7 @@ class RecurrentLayer(keras.layers.RNN):
                 require_named(self.cell, gates, new)
             return new
 
-        last, kept = self.loop(settled, inputs, settled.states, step)
-        return Result(last[0], kept[0] if kept else None, last, kept)
+        return inputs, step
 
     def loop(self, settled: Pass, inputs: Any, states: list[Any], step: Any) -> Any:
         """Take a step at a time, recording only what is asked for; a masked one holds the states.
@@ -445,7 +444,9 @@ class RNN(RecurrentLayer):
         if self.linear:
             return self._run_scan(settled)
         if self._steps_by_equations():
-            return self.run_equations(settled)
+            inputs, by_equations = self.by_equations(settled)
+            last, kept = self.loop(settled, inputs, settled.states, by_equations)
+            return Result(last[0], kept[0] if kept else None, last, kept)
         cell_arguments = inspect.signature(self.cell.call).parameters
         kwargs = {"training": settled.training} if "training" in cell_arguments else {}
 

@@ -6,6 +6,7 @@ import pytest
 
 import keras_rnnkit as rk
 from keras_rnnkit.recurrent import kernels
+from keras_rnnkit.recurrent.paths import decide
 from tests.recurrent import reference_kernels
 from tests.recurrent.cases import arrays, inputs, mask_of
 
@@ -97,6 +98,76 @@ def test_without_a_gpu_the_loop_runs():
     else:
         assert path.path == kernels.current().LOOP
         assert "device" in [failed.name for failed in path.failed]
+
+
+BLOCK = {
+    "small": ({}, {}, True),
+    "states": ({"return_state_sequences": True, "dropout": 0.5, "use_bias": False}, {}, True),
+    "32 units": ({"units": 32}, {"batch": 8, "features": 96}, True),
+    "one feature more": ({"units": 32}, {"batch": 8, "features": 97}, False),
+    "33 units": ({"units": 33}, {}, False),
+    "unknown batch": ({}, {"batch": None}, False),
+    "XLA": ({}, {"jit": True}, False),
+    "use_cudnn": ({"use_cudnn": False}, {}, False),
+    "recurrent dropout": ({"recurrent_dropout": 0.5}, {}, False),
+    "activation": ({"activation": "relu"}, {}, False),
+    "mixed precision": ({"dtype": "mixed_float16"}, {}, False),
+    "float64": ({"dtype": "float64"}, {}, False),
+}
+
+
+@pytest.mark.parametrize("case", BLOCK)
+def test_the_block_trains_small_lstms_of_known_batch_size(case):
+    import tensorflow as tf
+
+    options, call, expected = BLOCK[case]
+    layer = rk.LSTM(**{"units": 3, **options})
+    shape = (call.get("batch", 5), 6, call.get("features", 3))
+    layer.build(shape)
+    seen = []
+
+    @tf.function(jit_compile=call.get("jit"))
+    def train(x):
+        seen.append(decide(layer, True, x).path)
+        return layer(x, training=True)
+
+    def operations():
+        graph = train.get_concrete_function(tf.TensorSpec(shape, layer.compute_dtype)).graph
+        functions = graph.as_graph_def().library.function
+        return {node.op for function in functions for node in function.node_def}
+
+    assert ("BlockLSTMV2" in operations()) == expected
+    assert (seen[0] == "block") == expected
+
+
+def test_the_report_names_the_block_and_its_condition():
+    x = np.ones((8, 6, 97), "float32")
+    for features, path in ((96, "block"), (97, "loop")):
+        layer = rk.LSTM(32)
+        (found,) = rk.explain_path(layer, x[..., :features], training=True).layers
+        assert found.path == path
+        assert not found.fused
+        condition = found.conditions[-1]
+        assert (condition.name, condition.holds) == ("block", path == "block")
+        assert f"{8 * (features + 32) * 4 * 32:,} multiplications a time step" in condition.value
+        assert "131,072" in condition.remedy
+    # Inference keeps to the loop, which every exporter knows.
+    (found,) = rk.explain_path(layer, x).layers
+    assert "block" not in (found.path, found.conditions[-1].name)
+
+
+def test_training_by_the_block_is_training_by_the_loop():
+    x, y = inputs(), np.random.default_rng(0).normal(size=(5, 1)).astype("float32")
+    found = []
+    for use_cudnn in ("auto", False):
+        keras.utils.set_random_seed(1)
+        layers = [rk.LSTM(4, use_cudnn=use_cudnn), keras.layers.Dense(1)]
+        model = keras.Sequential([keras.Input(x.shape[1:], batch_size=5), *layers])
+        model.compile("sgd", "mse")
+        model.fit(x, y, batch_size=5, epochs=3, verbose=0)
+        found.append(model.get_weights())
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_is_explained_layer_by_layer_with_the_masks_it_meets():

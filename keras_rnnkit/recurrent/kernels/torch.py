@@ -11,8 +11,8 @@ from keras_rnnkit.recurrent.kernels import Machine, unrolled
 from keras_rnnkit.recurrent.watch import replace_method
 
 LOOP = "loop"
-HOISTS = True
 FUSED_FROM_UNITS = 0
+BLOCKS = False
 COMPILES = True
 
 scan = unrolled
@@ -28,6 +28,11 @@ def device(tensor: Any) -> str:
     """GPU or CPU; see the package's docstring."""
     cuda = tensor.is_cuda if isinstance(tensor, torch.Tensor) else torch.cuda.is_available()
     return "GPU" if cuda else "CPU"
+
+
+def hoists(tensor: Any) -> bool:
+    """Always; see the package's docstring."""
+    return True
 
 
 def is_known(tensor: Any) -> bool:
