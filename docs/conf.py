@@ -61,6 +61,7 @@ autosummary_generate = True
 autosummary_context = {
     "shown": {
         "Bidirectional": "reset_state",
+        "Cell": "project, step, gates, leak_and_drive, dropped, get_initial_state, unpack",
         "Diagnosis": "ok, needs_attention, __getitem__, to_dict, to_json",
         "GRU": "reset_state",
         "GRUCell": "unpack",

@@ -2,157 +2,246 @@
 
 import inspect
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 
 from keras_rnnkit.data.epochs import EpochCounter, FitEpoch
 from keras_rnnkit.data.layout import Layout, Storage, lay_out, map_rows
-from keras_rnnkit.data.order import Order
+from keras_rnnkit.data.order import Order, by_weight
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
-from keras_rnnkit.data.times import format_duration
+from keras_rnnkit.data.steps import format_duration
 
-__all__ = ["Batches", "find_windows", "resolve"]
+__all__ = ["Batches", "check_options", "find_windows", "known_rows", "resolve", "takes_options"]
 
-STORAGE = ("float32", "bfloat16", "float16")
-POLICIES = ("drop", "mask", "error")
+Storable = Literal["float32", "bfloat16", "float16"]
+Policy = Literal["drop", "mask", "error"]
+
+# What a window reads besides its past, under the names of the inputs.
+INPUTS = ("known", "static", "past_categories", "known_categories", "static_categories")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Batches:
     """All that a dataset or loader needs to know, in NumPy; see `window_dataset` for arguments.
 
+    Its options are listed here, and `takes_options` lets others take over the list.
+
     Attributes:
         series: the rows.
         spec: the windows, with roles spelt out.
         order: which window stands where.
+        base: the first row that a window reads, from which rows are counted.
         seed: of the permutations.
         epoch: the first one, or the callback that tells it.
-        layouts: where to read the `features`, `targets`, `known` columns and `weights`.
+        layouts: where to read the columns of each role that changes in time, and `weights`.
+        static: `(groups, columns)` float32 of the roles `static` and `static_categories`.
     """
 
+    series: TimeSeries
+    spec: WindowSpec
+    order: Order
+    base: int
+    seed: int
+    epoch: int | FitEpoch
+    layouts: dict[str, Layout]
+    static: dict[str, np.ndarray]
+
+    # Any object that batches are made for takes over the list, a loader too.
     def __init__(
-        self,
+        self: Any,
         series: Any,
         spec: WindowSpec,
         *,
-        batch_size: int,
+        batch_size: int = 32,
         shuffle: bool = False,
         seed: int | None = None,
         drop_remainder: bool = False,
         scaler: Scaler | None = None,
-        missing: str = "drop",
-        weights: Sequence[float] | Callable[[np.ndarray], Any] | None = None,
+        missing: Policy = "drop",
+        weights: Sequence[float] | np.ndarray | Callable[[np.ndarray], Any] | None = None,
         balance: bool = False,
+        sampling: Sequence[float] | np.ndarray | Callable[[np.ndarray], Any] | None = None,
         stateful_batches: bool = False,
         shard: tuple[int, int] | None = None,
         squeeze: bool = False,
         return_index: bool = False,
-        dtype: str = "float32",
+        dtype: Storable = "float32",
         epoch: int | FitEpoch = 0,
     ) -> None:
-        self.series = series = as_series(series)
-        self.spec = spec = resolve(series, spec)
-        _check_choice("missing", missing, POLICIES)
-        _check_choice("dtype", dtype, STORAGE)
-        self.batch_size = _check_count("batch_size", batch_size)
-        self.seed = random.randrange(2**31) if seed is None else _check_count("seed", seed, 0)  # noqa: S311  keras.utils.set_random_seed governs it
-        if self.seed >= 2**63:
-            raise ValueError(f"seed= must be below 2**63, received {seed}.")
+        self.series = as_series(series)
+        self.spec = resolve(self.series, spec)
+        _check_choice("missing", missing, get_args(Policy))
+        _check_choice("dtype", dtype, get_args(Storable))
         if scaler is not None and not isinstance(scaler, Scaler):
             raise TypeError(f"scaler= must be a Scaler, received {type(scaler).__name__}.")
-        features = tuple(spec.features or ())
+        self.batch_size = _check_count("batch_size", batch_size)
+        self.seed = _seed(seed)
         self.epoch = epoch if isinstance(epoch, FitEpoch) else _check_count("epoch", epoch, 0)
         self.masks = missing == "mask"
+        if squeeze and self.spec.pad_targets:
+            raise ValueError(
+                "squeeze=True does not go with pad_targets=: Keras would take the mean over the "
+                "horizon before the weights of its rows could count."
+            )
         self.squeeze = squeeze
         self.return_index = return_index
-        windows = find_windows(series, spec, missing)
+        windows = find_windows(self.series, self.spec, missing)
         if not len(windows):
-            raise ValueError(_why_none(series, spec))
-        shards, share = _check_shard(shard)
-        groups = _windows_by_group(series, windows) if balance else None
-        if stateful_batches:
-            if shuffle or balance or shards > 1:
+            raise ValueError(_why_none(self.series, self.spec))
+        self.base, rows = self._reach(windows)
+        self.order = self._order(
+            windows, shuffle, _check_shard(shard), drop_remainder, balance, stateful_batches
+        )
+        if sampling is not None:
+            self.order = replace(self.order, draws=self._draws(windows, sampling))
+        affine = self._affine(scaler)
+        self.layouts = self._layouts(rows, dtype, affine)
+        if weights is not None:
+            self.layouts["weights"] = self._weights(weights, rows)
+        if self.spec.pad_targets:
+            known = TimeSeries(known_rows(self.series, self.spec, missing))
+            self.layouts["certain"] = self._of_rows(known, rows)
+        self.static = self._static(affine)
+        scaled_late = any(layout.mean is not None for layout in self.layouts.values())
+        self.needs_group = return_index or scaled_late or bool(self.static)
+
+    def _reach(self, windows: Windows) -> tuple[int, tuple[int, int]]:
+        """The first row that a window reads, and `[start, stop)` of all that they read."""
+        spec = self.spec
+        base = max(int(windows.first[0]) + min(0, spec.first_target), 0)
+        last = int(windows.starts(np.array([len(windows) - 1]))[0])
+        reach = spec.reach
+        if spec.pad_targets:
+            reach = max(reach, spec.target_offsets[-1] + 1)
+        return base, (base, min(last + reach, len(self.series)))
+
+    def _order(
+        self,
+        windows: Windows,
+        shuffle: bool,
+        shard: tuple[int, int],
+        drop_remainder: bool,
+        balance: bool,
+        lanes: bool,
+    ) -> Order:
+        """Which window stands where, rows counted from `base`."""
+        if lanes:
+            if shuffle or balance or shard[0] > 1:
                 raise ValueError(
                     "stateful_batches=True keeps windows in time order: "
                     "shuffle=, balance= and shard= do not go with it."
                 )
-            _check_lanes(spec)
-        # Rows are counted from the first one that a window reads.
-        base = int(windows.first[0]) + spec.first_row
-        last = int(windows.starts(np.array([len(windows) - 1]))[0])
-        self.base = base
-        self.order = Order(
-            windows=Windows(windows.first - base, windows.ends, windows.stride),
-            batch_size=batch_size,
+            _check_lanes(self.spec)
+        order = Order(
+            windows=Windows(windows.first - self.base, windows.ends, windows.stride),
+            batch_size=self.batch_size,
             shuffle=shuffle,
-            shards=shards,
-            shard=share,
+            shards=shard[0],
+            shard=shard[1],
             drop_remainder=drop_remainder,
-            groups=groups,
-            lanes=stateful_batches,
+            groups=_windows_by_group(self.series, self.spec, windows) if balance else None,
+            lanes=lanes,
         )
-        if not len(self.order):
+        if not len(order):
             raise ValueError(
-                f"batch_size={batch_size} is larger than the {self.order.size:,} windows"
-                f"{f' of each of {shards} shards' * (shards > 1)}: with drop_remainder=True no "
-                "batch is left."
+                f"batch_size={self.batch_size} is larger than the {order.size:,} windows"
+                f"{f' of each of {shard[0]} shards' * (shard[0] > 1)}: with drop_remainder=True "
+                "no batch is left."
             )
-        affine = None
-        if scaler is not None:
-            scaler.check_targets([name for name in spec.targets or () if name not in features])
-            affine = scaler.affine(series)
-        mapped = isinstance(series.values, np.memmap)
-        rows = (base, last + spec.reach)
-        ahead = spec.target_offsets.step if isinstance(spec.target_offsets, range) else 1
+        return order
 
-        def place(names: Sequence[str], step: int, kind: str) -> Layout:
+    def _draws(self, windows: Windows, sampling: Any) -> np.ndarray:
+        """How the windows are drawn by the weights of their rows; see `Order`."""
+        if not self.order.shuffle or self.order.groups is not None:
+            raise ValueError(
+                "sampling= draws windows anew in each epoch: it needs shuffle=True, and does not "
+                "go with balance=."
+            )
+        row_weights = _row_weights(self.series, sampling, "sampling")
+        offsets = self.spec.sure_offsets if self.spec.targets else [self.spec.last_input]
+        starts = windows.starts()
+        weights = sum(row_weights[starts + offset].astype(np.float64) for offset in offsets)
+        if not np.any(weights):
+            raise ValueError("sampling= gives every window the weight 0.")
+        return by_weight(np.asarray(weights))
+
+    def _affine(self, scaler: Scaler | None) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean and scale of each column; None without a scaler."""
+        if scaler is None:
+            return None
+        features = self.spec.features or ()
+        scaler.check_targets([name for name in self.spec.targets or () if name not in features])
+        return scaler.affine(self.series)
+
+    def _layouts(
+        self, rows: tuple[int, int], dtype: str, affine: tuple[np.ndarray, np.ndarray] | None
+    ) -> dict[str, Layout]:
+        """Where the columns of each role lie."""
+        spec, series = self.spec, self.series
+        features = spec.numbers(spec.features)
+        layouts: dict[str, Layout] = {}
+        _check_categories(series, spec)
+
+        def place(role: str, names: tuple[str, ...], step: int, kind: str) -> None:
+            if not names:
+                return
             columns = series.columns(names)
-            if mapped:
-                return map_rows(series, columns, affine)
-            if self.layouts and kind == dtype and set(names) <= set(features):
+            coded = role.endswith("categories")
+            if isinstance(series.values, np.memmap):
+                layouts[role] = map_rows(series, columns, None if coded else affine)
+            elif layouts and kind == dtype and set(names) <= set(features):
                 # The rows are there already; a few are read whole rather than kept twice.
                 chosen = np.array([features.index(name) for name in names])
                 whole = names == features
-                return replace(self.layouts["features"], columns=None if whole else chosen)
-            return lay_out(series, columns, rows, step, _dtype(kind), affine)
+                layouts[role] = replace(layouts["features"], columns=None if whole else chosen)
+            else:
+                scaling = None if coded else affine
+                layouts[role] = lay_out(series, columns, rows, step, _dtype(kind), scaling)
 
-        self.layouts: dict[str, Layout] = {}
-        self.layouts["features"] = place(features, spec.step, dtype)
-        if spec.targets:
-            self.layouts["targets"] = place(tuple(spec.targets), ahead, "float32")
-        if spec.known:
-            self.layouts["known"] = place(tuple(spec.known), ahead, dtype)
-        if weights is not None:
-            if not spec.targets:
-                raise ValueError(
-                    "weights= weighs target rows, and the spec has none: targets=(). Name the "
-                    "targets (WindowSpec.every_step has one at each input row); weights of other "
-                    "targets are added where those are, in a map over the dataset."
-                )
-            row_weights = TimeSeries(_row_weights(series, weights))
-            self.layouts["weights"] = lay_out(
-                row_weights, np.arange(1), rows, ahead, _dtype("float32"), None
+        place("features", features, spec.step, dtype)
+        place("targets", tuple(spec.targets or ()), self._ahead, "float32")
+        place("known", spec.numbers(spec.known), self._ahead, dtype)
+        place("past_categories", spec.coded(spec.features), spec.step, "float32")
+        place("known_categories", spec.coded(spec.known), self._ahead, "float32")
+        return layouts
+
+    def _static(self, affine: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:
+        """The constant columns of each group, and those of them that are categories."""
+        static = self.spec.static
+        roles = {"static": self.spec.numbers(static), "static_categories": self.spec.coded(static)}
+        return {
+            role: _static(self.series, names, affine if role == "static" else None)
+            for role, names in roles.items()
+            if names
+        }
+
+    @property
+    def _ahead(self) -> int:
+        """Rows from one target row to the next, where they are evenly spaced."""
+        offsets = self.spec.target_offsets
+        return offsets.step if isinstance(offsets, range) else 1
+
+    def _weights(self, weights: Any, rows: tuple[int, int]) -> Layout:
+        """Where the weights of the target rows lie."""
+        if not self.spec.targets:
+            raise ValueError(
+                "weights= weighs target rows, and the spec has none: targets=(). Name the "
+                "targets (WindowSpec.every_step has one at each input row); weights of other "
+                "targets are added where those are, in a map over the dataset."
             )
-        self.static = None
-        if spec.static:
-            self.static = _static(series, spec.static, affine)
+        return self._of_rows(TimeSeries(_row_weights(self.series, weights)), rows)
 
-        scaled_late = any(layout.mean is not None for layout in self.layouts.values())
-        self.needs_group = return_index or scaled_late or self.static is not None
-
-    @classmethod
-    def of(cls, series: Any, spec: WindowSpec, options: dict[str, Any]) -> "Batches":
-        """Make them from options by name; of one that does not exist, all are told."""
-        try:
-            inspect.signature(cls).bind(series, spec, **options)
-        except TypeError as error:
-            known = list(inspect.signature(cls).parameters)[2:]
-            raise TypeError(f"{error}. The options are: {', '.join(known)}.") from None
-        return cls(series, spec, **options)
+    def _of_rows(self, numbers: TimeSeries, rows: tuple[int, int]) -> Layout:
+        """Where a number for each row lies, to be read at the target rows."""
+        return lay_out(numbers, np.arange(1), rows, self._ahead, _dtype("float32"), None)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -178,11 +267,15 @@ class Batches:
         group = {"ends": self.series.bounds[1:] - self.base}
         if self.return_index and self.series.groups != (None,):
             group["label"] = np.array(self.series.groups)
-        if self.static is not None:
-            group["static"] = self.static
+        group |= self.static
+        segment = {}
+        if self.leaves_segments:
+            firsts, ends = (self.series.segments() - self.base).T.copy()
+            segment = {"firsts": firsts, "ends": ends}
         return {
             "order": self.order.tables(),
             "group": group,
+            "segment": segment,
             **{name: layout.tables() for name, layout in self.layouts.items()},
         }
 
@@ -195,36 +288,64 @@ class Batches:
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
         """
+        spec = self.spec
         start = self.order.starts(number, epoch, tables["order"], ops)
-        group = None
+        group: Any = None
+        within: Any = None
         if self.needs_group:
-            group = ops.searchsorted(tables["group"]["ends"], start)
+            group = ops.searchsorted(tables["group"]["ends"], start + spec.last_input)
+        if self.leaves_segments:
+            segment = ops.searchsorted(tables["segment"]["ends"], start + spec.last_input)
+            within = tuple(
+                ops.take(tables["segment"][edge], segment) for edge in ("firsts", "ends")
+            )
         read = {}
         for name, layout in self.layouts.items():
-            past = name == "features"
-            offsets = self.spec.input_offsets if past else self.spec.target_offsets
+            past = name in ("features", "past_categories")
+            offsets = spec.input_offsets if past else spec.target_offsets
             # A map is not cut at the base.
-            row = start if layout.phase else start + self.base
-            read[name] = layout.read(row, offsets, group, tables[name], ops)
-        if self.static is not None:
-            read["static"] = ops.take(tables["group"]["static"], group)
+            base = 0 if layout.phase else self.base
+            edges = within
+            if within is None or not (spec.pad if past else spec.pad_targets):
+                edges = None
+            elif base:
+                edges = (within[0] + base, within[1] + base)
+            row = start + base if base else start
+            read[name] = layout.read(row, offsets, group, tables[name], ops, edges)
+        for name in self.static:
+            read[name] = ops.take(tables["group"][name], group)
+        inside = None
+        if spec.pad_targets:
+            inside = ops.grid(start, spec.target_offsets) < within[1][:, None]
+            self._settle_horizon(read, inside, ops)
         if self.masks:
             for name in {"features", "known", "static"} & read.keys():
                 read[name] = ops.fill(read[name])
-        inputs: Any = read["features"]
-        ahead = {name: read[name] for name in ("known", "static") if name in read}
-        if ahead:
-            inputs = {"past": inputs, **ahead}
-        parts = [inputs]
+        inputs: dict[str, Any] = {"past": read["features"]} if "features" in read else {}
+        inputs |= {name: read[name] for name in INPUTS if name in read}
+        if spec.pad:
+            inputs["mask"] = real = ops.grid(start, spec.input_offsets) >= within[0][:, None]
+            for name in {"past", "past_categories"} & inputs.keys():
+                inputs[name] = ops.where(real[..., None], inputs[name], np.float32(0))
+        for name in inputs:
+            if name.endswith("categories"):
+                inputs[name] = ops.cast(inputs[name], "int32")
+        parts: list[Any] = [inputs["past"] if list(inputs) == ["past"] else inputs]
         if "targets" in read:
             parts.append(ops.squeeze(read["targets"]) if self.squeeze else read["targets"])
         weights = ops.mean(read["weights"]) if "weights" in read else None
+        if inside is not None:
+            weights = read["certain"][..., 0]
+            if "weights" in read:
+                known = read["weights"] * read["certain"]
+                weights = weights * (ops.total(known) / ops.total(read["certain"]))
         index = None
         if self.return_index:
             labels = tables["group"].get("label")
             index = {} if labels is None else {"group": ops.take(labels, group)}
-            index["input_row"] = start + (self.base + self.spec.last_input)
-            index["target_rows"] = ops.grid(start + self.base, self.spec.target_offsets)
+            index["input_row"] = start + (self.base + spec.last_input)
+            rows = ops.grid(start + self.base, spec.target_offsets)
+            index["target_rows"] = rows if inside is None else ops.where(inside, rows, rows * 0 - 1)
         if self.order.lanes:
             real, begins = self.order.marks(number, tables["order"], ops)
             shown = ops.cast(real, "float32")[:, None]
@@ -236,6 +357,51 @@ class Batches:
         if index is not None:
             parts.append(index)
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+    @property
+    def leaves_segments(self) -> bool:
+        """Whether windows may begin before their segment or end behind it."""
+        return bool(self.spec.pad or self.spec.pad_targets)
+
+    def _settle_horizon(self, read: dict[str, Any], inside: Any, ops: Any) -> None:
+        """Put 0 where the horizon of a window is unknown, and 1 in `certain` where it is known."""
+        inside = inside[..., None]
+        nothing, lost = np.float32(0), np.float32(np.nan)
+        certain = read["certain"] = ops.where(inside, read["certain"], nothing)
+        read["targets"] = ops.where(certain > 0, read["targets"], nothing)
+        for name in {"known", "known_categories"} & read.keys():
+            known = ops.where(inside, read[name], lost)
+            if not self.masks or name == "known_categories":
+                known = ops.where(ops.finite(known), known, nothing)
+            read[name] = known
+
+
+def takes_options(source: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Let a function of `**options` take over the list of them, with types and defaults.
+
+    Args:
+        source: `Batches`; for a method, its `__init__`.
+    """
+
+    def sign(function: Callable[..., R]) -> Callable[P, R]:
+        function.__signature__ = inspect.signature(source)  # type: ignore[attr-defined]
+        return function
+
+    return sign
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse an option that does not exist.
+
+    Raises:
+        TypeError: names the option that may be meant, and all there are.
+    """
+    known = list(inspect.signature(Batches).parameters)[2:]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            meant = f" Did you mean {near[0]}=?" if near else ""
+            raise TypeError(f"{name}= is no option.{meant} The options are: {', '.join(known)}.")
 
 
 def resolve(series: TimeSeries, spec: WindowSpec) -> WindowSpec:
@@ -264,14 +430,16 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
     """
     reads: list[Reads] = []
     if missing is not None:
-        reads.append((_missing_rows(series, spec.targets), spec.target_offsets))
-    if missing in ("drop", "error"):
-        reads.append((_missing_rows(series, spec.known), spec.target_offsets))
-        reads.append((_missing_rows(series, spec.features), spec.input_offsets))
+        reads.append((_missing_rows(series, spec.targets), spec.sure_offsets))
+        # A mark can stand beside a number that is missing, but a category has no place for it.
+        needed = spec.coded if missing == "mask" else tuple
+        reads.append((_missing_rows(series, needed(spec.known)), spec.sure_offsets))
+        reads.append((_missing_rows(series, needed(spec.features or ())), spec.input_offsets))
     windows = spec.windows(series.segments(), series.target_rows, reads)
-    if missing in ("drop", "error") and spec.static:
-        lacking = _groups_without(series, spec.static)
-        kept = ~lacking[series.group_of(windows.first)]
+    static = () if missing is None else needed(spec.static)
+    if static:
+        lacking = _groups_without(series, static)
+        kept = ~lacking[series.group_of(windows.first + spec.last_input)]
         windows = Windows.of(windows.first[kept], windows.counts[kept], windows.stride)
     if missing == "error":
         lost = len(find_windows(series, spec, None)) - len(windows)
@@ -281,6 +449,17 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
                 "Fill them, or pass missing='drop' or 'mask'."
             )
     return windows
+
+
+def known_rows(series: TimeSeries, spec: WindowSpec, missing: str) -> np.ndarray:
+    """Whether each row counts as known where it is one of a horizon's last, `pad_targets`."""
+    known = np.zeros(len(series), bool)
+    for start, stop in series.target_rows:
+        known[start:stop] = True
+    known[_missing_rows(series, spec.targets)] = False
+    needed = spec.coded(spec.known) if missing == "mask" else spec.known
+    known[_missing_rows(series, needed)] = False
+    return known
 
 
 def _missing_rows(series: TimeSeries, names: Sequence[str] | None) -> np.ndarray:
@@ -318,31 +497,51 @@ def _why_none(series: TimeSeries, spec: WindowSpec) -> str:
     if not len(spec.windows(segments, np.array([[0, len(series)]]))):
         longest = int(np.diff(segments, axis=1).max())
         gaps = len(segments) - len(series.groups)
-        advice = "Shorten the window"
+        advice = "Shorten the window, or pass pad= to WindowSpec, which lets it begin earlier"
         if gaps:
             advice += ", or make the series with freq='rows', which takes no gap for one"
         where = "segment" if gaps or len(series.groups) > 1 else "series"
         cut = (
             f" ({gaps:,} gaps in time, a row every {format_duration(series.freq)})" if gaps else ""
         )
+        if spec.targets and longest >= spec.last_input + 1:
+            advice += ". To forecast what follows, make the windows with forecast_windows"
         return f"{needs}, and the longest {where} has {longest:,}{cut}. {advice}."
     fitting = len(find_windows(series, spec, None))
     if fitting:
         return (
             f"{needs}, and each of the {fitting:,} that fit reads a missing value "
             f"({_told(series, spec)}). Leave out the columns that lack values, fill them, or pass "
-            "missing='mask'."
+            "missing='mask'. To forecast rows that have no value yet, make the windows with "
+            "forecast_windows."
         )
     part = int(np.diff(series.target_rows, axis=1).sum())
     return f"{needs}, and its targets do not fit the {part:,} rows that this part may predict."
 
 
-def _windows_by_group(series: TimeSeries, windows: Windows) -> np.ndarray:
+def _windows_by_group(series: TimeSeries, spec: WindowSpec, windows: Windows) -> np.ndarray:
     """`[start, stop)` windows of each group that has any."""
-    group = series.group_of(windows.first)
+    group = series.group_of(windows.first + spec.last_input)
     last = np.flatnonzero(np.diff(group, append=-1))
     stops = windows.ends[last]
     return np.stack([np.concatenate(([0], stops[:-1])), stops], axis=1)
+
+
+def _check_categories(series: TimeSeries, spec: WindowSpec) -> None:
+    """Refuse categories that are no whole numbers from 0 on."""
+    columns = series.columns(spec.categories)
+    if not len(columns):
+        return
+    for chunk in row_chunks(series.values):
+        block = series.values[chunk][:, columns]
+        wrong = np.isfinite(block) & ((block < 0) | (block != np.floor(block)) | (block >= 2**24))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"categories= names {spec.categories[column]!r}, which holds "
+                f"{block[row, column]:g} in row {chunk.start + row}: expected whole numbers from 0 "
+                f"to {2**24 - 1}. Code what else there is with Categories."
+            )
 
 
 def _check_lanes(spec: WindowSpec) -> None:
@@ -389,28 +588,36 @@ def _static(
     return first
 
 
-def _row_weights(series: TimeSeries, weights: Any) -> np.ndarray:
+def _row_weights(series: TimeSeries, weights: Any, what: str = "weights") -> np.ndarray:
     if callable(weights):
         if series.time is None:
-            raise ValueError("weights= is a function of time, and the series has no times.")
+            raise ValueError(f"{what}= is a function of time, and the series has no times.")
         weights = weights(series.local_time)
     elif series.gathered:
         raise ValueError(
-            "weights=: the series has gathered its rows by group, so the order of the weights "
+            f"{what}=: the series has gathered its rows by group, so the order of the weights "
             "cannot be told. Sort the rows by group before, or pass a function of the times."
         )
     row_weights = np.asarray(weights, dtype=np.float32)
     if row_weights.shape != (len(series),):
         raise ValueError(
-            f"weights= must hold one weight for each of {len(series):,} rows, "
+            f"{what}= must hold one weight for each of {len(series):,} rows, "
             f"received shape {row_weights.shape}."
         )
     if not np.isfinite(row_weights).all() or (row_weights < 0).any():
         row = int(np.flatnonzero(~(np.isfinite(row_weights) & (row_weights >= 0)))[0])
         raise ValueError(
-            f"weights= must be finite and not negative, received {row_weights[row]} in row {row}."
+            f"{what}= must be finite and not negative, received {row_weights[row]} in row {row}."
         )
     return row_weights
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return random.randrange(2**31)  # noqa: S311  keras.utils.set_random_seed governs it
+    if _check_count("seed", seed, 0) >= 2**63:
+        raise ValueError(f"seed= must be below 2**63, received {seed}.")
+    return int(seed)
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:

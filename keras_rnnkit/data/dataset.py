@@ -1,6 +1,5 @@
 """window_dataset: windows over a series as a tf.data.Dataset. The one user of TensorFlow here."""
 
-import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from keras_rnnkit.data.batches import Batches
+from keras_rnnkit.data.batches import Batches, check_options, takes_options
 from keras_rnnkit.data.epochs import BROKEN_OFF, EpochCounter
 from keras_rnnkit.data.permute import (
     GOLDEN,
@@ -27,7 +26,8 @@ __all__ = ["window_dataset"]
 INT32_ELEMENTS = 2**31
 
 
-def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
+@takes_options(Batches)
+def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noqa: D417  listed
     """Windows over a series as a `tf.data.Dataset` of batches.
 
     Every epoch shows every window once (or as `balance` and `shard` say). With `shuffle=True` each
@@ -40,8 +40,7 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     Args:
         series: a `TimeSeries` (or a part from `split`), array or DataFrame.
         spec: a `WindowSpec`.
-        **options: the ones that follow.
-        batch_size: windows of a batch.
+        batch_size: windows of a batch; 32 by default, as in `fit`.
         shuffle: a new permutation of all windows each epoch.
         seed: of the permutations. Default: from Python's `random`, which
             `keras.utils.set_random_seed` seeds.
@@ -50,13 +49,18 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
         missing: what becomes of windows that read a missing value (features at input rows, targets
             and known columns at target rows): `"drop"` leaves them out, `"mask"` gives 0 for a
             missing input and, behind the columns (past, known, static), one more of each that is 1
-            where it was missing (a missing target still drops its window), `"error"` refuses them.
+            where it was missing (a missing target or category still drops its window), `"error"`
+            refuses them.
         weights: one weight for each row of `series.values`, or a function from times (what the
             clock shows, where the series has a zone) to them; the weight of a window is the mean
             weight of its target rows.
         balance: show each group equally often in an epoch of about as many windows: those of a
             smaller group come up several times, of those of a larger group an evenly spread part,
             another one in each epoch.
+        sampling: one weight for each row, or a function, as for `weights`: an epoch of as many
+            windows draws each of them in proportion to the mean weight of its target rows (of its
+            last input row without targets; of the rows that it cannot do without with
+            `pad_targets`), some several times and some not, others in each epoch.
         stateful_batches: row `k` of a batch continues row `k` of the batch before, for stateful
             layers. Every series is shown; where one ends in a row, another begins, and the row's
             state must be reset: `return_index` tells which rows `begins`. Weights are appended, 0
@@ -65,11 +69,12 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
         shard: `(count, index)`: one of `count` equally long shares of each epoch, disjoint and
             together complete. Where `count` does not divide the windows, the first few places of
             the epoch come up twice, or with `drop_remainder` the last few not at all.
-        squeeze: drop axes of length 1 from the targets.
+        squeeze: drop axes of length 1 from the targets; not with `pad_targets`, whose weights need
+            the last one.
         return_index: append, for each window, the label of its `group` (of a panel), its last
-            `input_row` and its `target_rows`, as a dict; rows are counted in int64, and labels are
-            numbers or text as in `series.groups`; with `stateful_batches` also `begins` and
-            `padding`, booleans.
+            `input_row` and its `target_rows` (-1 behind its segment), as a dict; rows are counted
+            in int64, and labels are numbers or text as in `series.groups`; with `stateful_batches`
+            also `begins` and `padding`, booleans.
         dtype: in which the inputs are stored: `"float32"`, or `"bfloat16"` or `"float16"` in half
             the memory. Batches are float32 in any case.
         epoch: the first epoch, whose permutation is the same in every process: to go on where a
@@ -81,9 +86,12 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
         A dataset of `(inputs, targets)`, of `(inputs, targets, weights)` with weights, of `inputs`
         alone where the spec has `targets=()`. Inputs: float32 `(batch, length, features)`, or a
         dict of `"past"`, `"known"` `(batch, horizon, known)` and `"static"` `(batch, static)`
-        where the spec names known or static columns. Targets: float32
+        where the spec names known or static columns, of `"mask"` `(batch, length)`, boolean and
+        true at real input rows, where it has `pad`, and of `"past_categories"`,
+        `"known_categories"` and `"static_categories"`, int32 of the same shapes, where it names
+        categories. Targets: float32
         `(batch, horizon, targets)`. Weights: float32 `(batch, 1)`, which Keras spreads over the
-        horizon.
+        horizon; `(batch, horizon)`, 0 for unknown target rows, where the spec has `pad_targets`.
 
     Raises:
         ValueError: no window exists (the longest segment is named), an unknown column, an option
@@ -102,7 +110,8 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:
     """
     import tensorflow as tf
 
-    batches = Batches.of(series, spec, options)
+    check_options(options)
+    batches = Batches(series, spec, **options)
     ops = TensorOps(tf)
     with tf.device("CPU:0"):
         arrays = batches.tables()
@@ -243,6 +252,9 @@ class TensorOps:
         self.tf = tf
         self.arange = tf.range
         self.minimum = tf.minimum
+        self.maximum = tf.maximum
+        self.where = tf.where
+        self.finite = tf.math.is_finite
         self.cast = tf.cast
 
     def take(self, values: Any, rows: Any) -> Any:
@@ -286,6 +298,9 @@ class TensorOps:
 
     def mean(self, values: Any) -> Any:
         return self.tf.reduce_mean(values, axis=1)
+
+    def total(self, values: Any) -> Any:
+        return self.tf.reduce_sum(values, axis=1)
 
     def squeeze(self, values: Any) -> Any:
         axes = [axis for axis in (1, 2) if values.shape[axis] == 1]
@@ -332,12 +347,3 @@ class _Writable:
             **array.__array_interface__,
             "data": (array.ctypes.data, False),
         }
-
-
-def _signature() -> inspect.Signature:
-    """The options are listed once, in `Batches`."""
-    parameters = inspect.signature(Batches).parameters
-    return inspect.Signature(list(parameters.values()))
-
-
-window_dataset.__signature__ = _signature()  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 from datetime import UTC, timezone, tzinfo
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import WindowSpec
 from keras_rnnkit.data.zones import from_local, to_local, zone_name
 
-__all__ = ["to_frame"]
+__all__ = ["steps_later", "to_frame"]
 
 FRAMES = ("pandas", "polars", "pyarrow")
 
@@ -25,6 +26,7 @@ def to_frame(
     *,
     scaler: Scaler | None = None,
     targets: Sequence[str] | None = None,
+    quantiles: Sequence[float] | None = None,
     missing: str = "drop",
     backend: str | None = None,
 ) -> Any:
@@ -37,18 +39,20 @@ def to_frame(
         spec: the windows.
         scaler: the scaler that the dataset was given, to scale the predictions back.
         targets: the predicted columns, where `spec.targets` is `()`.
+        quantiles: of predictions whose last axis holds one for each, such as `[0.1, 0.5, 0.9]`.
         missing: the policy that the dataset was given.
         backend: `"pandas"`, `"polars"` or `"pyarrow"`. Default: the first one installed.
 
     Returns:
         A DataFrame with a row for each window, horizon step and target, in that order: `group`
         (of a panel), `origin` (time of the last input row), `time` (of the target), `step` (1 to
-        `horizon`), `target`, `prediction`, `truth` (NaN where the series has none). Without
+        `horizon`), `target`, `prediction` (with quantiles `q0.1`, `q0.5`, ... in its place),
+        `truth` (NaN where the series has none). Without
         times, `origin` and `time` count rows. Times are of the zone of the series, as in the
         DataFrame that it was made of.
 
     Raises:
-        ValueError: the number of predictions is not that of the windows.
+        ValueError: the number of predictions is not that of the windows, or of the quantiles.
         ImportError: no DataFrame library is installed.
 
     Example:
@@ -68,25 +72,39 @@ def to_frame(
     columns = series.columns(names, what="targets")
     starts = find_windows(series, spec, missing).starts()
     shape = (len(starts), spec.horizon, len(names))
+    levels = _levels(quantiles)
     values = np.asarray(predictions)
-    longer = [length for length in shape[1:] if length > 1]
-    if (
-        values.shape[:1] != shape[:1]
-        or [length for length in values.shape[1:] if length != 1] != longer
-    ):
+    if levels and values.shape[-1:] != (len(levels),):
         raise ValueError(
-            f"predictions= must have shape {shape} (windows, horizon, targets), received "
+            f"predictions= must have a last axis of {len(levels)} for quantiles={list(levels)}, "
+            f"received {values.shape}."
+        )
+    found = values.shape[:-1] if levels else values.shape
+    longer = [length for length in shape[1:] if length > 1]
+    if found[:1] != shape[:1] or [length for length in found[1:] if length != 1] != longer:
+        raise ValueError(
+            f"predictions= must have shape {shape} (windows, horizon, targets"
+            f"{', then quantiles' * bool(levels)}), received "
             f"{values.shape}. Predict every window once, in order: a dataset of the same series "
             "and spec without shuffle=, shard=, balance= or drop_remainder=."
         )
-    values = values.reshape(shape)
     origin = starts + spec.last_input
     group = series.group_of(origin)
-    if scaler is not None:
+
+    def unscaled(values: np.ndarray) -> np.ndarray:
+        values = values.reshape(shape)
+        if scaler is None:
+            return values
         labels = np.array(series.groups)[group] if scaler.by_group else None
-        values = scaler.inverse_transform(
+        return scaler.inverse_transform(
             values, names if len(names) > 1 else names[0], groups=labels
         )
+
+    columns_of = (
+        {"prediction": unscaled(values)}
+        if not levels
+        else {f"q{level:g}": unscaled(values[..., at]) for at, level in enumerate(levels)}
+    )
     ahead = spec.ahead
     rows = origin[:, np.newaxis] + ahead
     # Without targets a window may end at a gap, behind which the rows are not its future.
@@ -108,9 +126,18 @@ def to_frame(
     data["time"] = long(_times(series, origin, rows, ahead, inside))
     data["step"] = long(np.broadcast_to(np.arange(1, spec.horizon + 1), shape[:2]))
     data["target"] = np.broadcast_to(np.array(names), shape).reshape(-1)
-    data["prediction"] = values.reshape(-1)
+    data |= {name: values.reshape(-1) for name, values in columns_of.items()}
     data["truth"] = truth.reshape(-1)
     return _native(data, backend, series.zone)
+
+
+def _levels(quantiles: Sequence[float] | None) -> tuple[float, ...]:
+    levels = () if quantiles is None else tuple(map(float, quantiles))
+    if quantiles is not None and not (levels and all(0 < level < 1 for level in levels)):
+        raise ValueError(f"quantiles= must lie between 0 and 1, received {list(levels)}.")
+    if any(b <= a for a, b in pairwise(levels)):
+        raise ValueError(f"quantiles= must increase, received {list(levels)}.")
+    return levels
 
 
 def _times(
@@ -123,13 +150,16 @@ def _times(
     times[inside] = series.time[rows[inside]]
     if not inside.all():
         if series.freq is None or isinstance(series.freq, str):
-            raise ValueError("the targets lie behind the last row, and the series states no freq=.")
-        later = _steps_later(series, origin, ahead * series.freq)
+            raise ValueError(
+                "the targets lie behind the last row, and the series states no freq= by which time "
+                "goes on there: make the windows with forecast_windows(series, spec, freq=...)."
+            )
+        later = steps_later(series, origin, ahead * series.freq)
         times[~inside] = later[~inside]
     return times
 
 
-def _steps_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+def steps_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> np.ndarray:
     """Times so long after the origins; days and months are counted on the calendar of the zone."""
     unit = np.datetime_data(ahead.dtype)[0] if ahead.dtype.kind == "m" else ""
     zone = series.zone if unit in ("D", "W", "M", "Y") else None

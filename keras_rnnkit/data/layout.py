@@ -68,6 +68,7 @@ class Layout:
         group: Any,
         tables: dict[str, Any],
         ops: Any,
+        within: tuple[Any, Any] | None = None,
     ) -> Any:
         """The rows at these offsets from each start, `(starts, offsets, columns)` float32.
 
@@ -77,10 +78,16 @@ class Layout:
             group: `(starts,)` group of each, whose statistics scale it.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
+            within: `(starts,)` first row and one past the last that may be read for each; rows
+                before and behind are read as these.
         """
         first, length = start + offsets[0], len(offsets)
         spacing = offsets.step if isinstance(offsets, range) else 0
-        if spacing and not self.phase:
+        if within is not None:
+            low, stop = (bound[:, None] for bound in within)
+            rows = ops.minimum(ops.maximum(ops.grid(start, offsets), low), stop - 1)
+            values = ops.take(tables["values"], self._position(rows) if self.phase else rows)
+        elif spacing and not self.phase:
             values = ops.slices(tables["values"], first, length, spacing)
         elif spacing == self.step or length == 1:
             values = ops.slices(tables["values"], self._position(first), length, 1)

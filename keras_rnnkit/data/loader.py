@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_rnnkit.data.batches import Batches
+from keras_rnnkit.data.batches import Batches, check_options, takes_options
 from keras_rnnkit.data.epochs import BROKEN_OFF, EpochCounter
 from keras_rnnkit.data.maps import check_file
 from keras_rnnkit.data.permute import epoch_tables, permuted
@@ -40,16 +40,13 @@ class WindowLoader(keras.utils.PyDataset):
         ((4, 4, 1), (4, 1, 1), 2)
     """
 
-    def __init__(
-        self,
-        series: Any,
-        spec: WindowSpec,
-        **options: Any,
-    ) -> None:
+    @takes_options(Batches.__init__)
+    def __init__(self, series: Any, spec: WindowSpec, **options: Any) -> None:
         # Keras's own read-ahead would hand batches of one epoch to the next, and a batch is made
         # in a tenth of a millisecond.
         super().__init__(workers=1)
-        self._batches = Batches.of(series, spec, options)
+        check_options(options)
+        self._batches = Batches(series, spec, **options)
         self._tables = self._batches.tables()
         self._counter = EpochCounter()
         self._batches.count_with(self._counter)
@@ -110,6 +107,9 @@ class ArrayOps:
     """The operations of `Batches.batch` on arrays."""
 
     minimum = staticmethod(np.minimum)
+    maximum = staticmethod(np.maximum)
+    where = staticmethod(np.where)
+    finite = staticmethod(np.isfinite)
     permuted = staticmethod(permuted)
 
     def arange(self, start: int, stop: int) -> np.ndarray:
@@ -146,6 +146,9 @@ class ArrayOps:
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         return values.mean(axis=1)
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        return values.sum(axis=1)
 
     def squeeze(self, values: np.ndarray) -> np.ndarray:
         return values.squeeze(tuple(axis for axis in (1, 2) if values.shape[axis] == 1))

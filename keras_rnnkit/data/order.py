@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_rnnkit.data.spec import Windows
 
-__all__ = ["Order"]
+__all__ = ["Order", "by_weight"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Order:
             None to show every window once.
         lanes: whether row `k` of a batch continues row `k` of the batch before. The windows in
             their order are then cut into `batch_size` lanes of equal length.
+        draws: `(windows,)` what the weights of the windows add up to, to draw windows by them; see
+            `by_weight`. None to show every window once.
     """
 
     windows: Windows
@@ -40,6 +42,7 @@ class Order:
     drop_remainder: bool = False
     groups: np.ndarray | None = None
     lanes: bool = False
+    draws: np.ndarray | None = None
 
     @property
     def places(self) -> int:
@@ -69,6 +72,8 @@ class Order:
             "ends": self.windows.ends,
             "before": np.concatenate(([0], self.windows.ends[:-1])).astype(np.int64),
         }
+        if self.draws is not None:
+            tables["draws"] = self.draws
         if self.groups is not None:
             sizes = self.groups[:, 1] - self.groups[:, 0]
             tables["group_first"] = self.groups[:, 0]
@@ -102,6 +107,11 @@ class Order:
                 place = ops.permuted(place, epoch["words"], self.places)
         if self.groups is not None:
             place = self._balanced(place, epoch, tables, ops)
+        if self.draws is not None:
+            # Evenly spaced over the weights, beginning elsewhere in each epoch.
+            spacing = _spacing(len(self.windows))
+            point = place * spacing + epoch["words"][0] % spacing
+            place = ops.searchsorted(tables["draws"], point)
         return self._starts_at(place, tables, ops)
 
     def marks(self, batch: Any, tables: dict[str, Any], ops: Any) -> tuple[Any, Any]:
@@ -146,6 +156,23 @@ class Order:
         if self.shuffle:
             index = index + epoch["words"][0]
         return ops.take(tables["group_first"], group) + index % size
+
+
+def by_weight(weights: np.ndarray) -> np.ndarray:
+    """The `draws` of an order whose windows come up in proportion to these weights.
+
+    A window comes up as often as its share of the places is, to within one, each epoch.
+
+    Args:
+        weights: `(windows,)`, not negative, and not all 0.
+    """
+    whole = np.cumsum(weights, dtype=np.float64)
+    return np.rint(whole / whole[-1] * (len(weights) * _spacing(len(weights)))).astype(np.int64)
+
+
+def _spacing(windows: int) -> int:
+    """What a place counts for on the scale of `draws`, so that all of them fit 64 bits."""
+    return 1 << min(32, 62 - windows.bit_length())
 
 
 def _spread(size: int) -> int:

@@ -6,9 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_rnnkit.data.batches import Batches, find_windows, resolve
+from keras_rnnkit.data.batches import (
+    Batches,
+    check_options,
+    find_windows,
+    known_rows,
+    resolve,
+    takes_options,
+)
 from keras_rnnkit.data.series import TimeSeries, as_series
-from keras_rnnkit.data.spec import Windows, WindowSpec
+from keras_rnnkit.data.spec import Windows, WindowSpec, covered, holding
 from keras_rnnkit.data.split import Split, check_split, read_across
 from keras_rnnkit.data.times import moment
 from keras_rnnkit.data.zones import zone_name
@@ -167,16 +174,14 @@ class WindowReport:
     __repr__ = __str__
 
 
-def describe(
-    series: Any, spec: WindowSpec, *, batch_size: int = 32, **options: Any
-) -> WindowReport:
+@takes_options(Batches)
+def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
     """How many windows a series or split gives, which are dropped and why.
 
     Args:
         series: a `TimeSeries`, array or DataFrame, or the `Split` of one: then its check is
             called too.
         spec: the windows.
-        batch_size: as in `window_dataset`.
         **options: as in `window_dataset`.
 
     Returns:
@@ -202,6 +207,7 @@ def describe(
         memory held (MB)             0.0  0.0
         split: no row is a target of two parts
     """
+    check_options(options)
     check = ""
     if isinstance(series, Split):
         check_split(series, scaler=options.get("scaler"))
@@ -217,12 +223,13 @@ def describe(
     whole = _Whole.of(first, roles)
     used = _used(roles)
     scaler = options.get("scaler")
-    scaled = tuple(name for name in used if scaler is not None and name in scaler.columns)
+    scales = () if scaler is None else roles.numbers(scaler.columns)
+    scaled = tuple(name for name in used if name in scales)
     targets = roles.target_offsets
     shown = sum(1 for offset in targets if offset in roles.input_offsets)
     seen = set(roles.features or ()) if shown else set()
     return WindowReport(
-        {name: _part(part, roles, whole, batch_size, options) for name, part in parts.items()},
+        {name: _part(part, roles, whole, options) for name, part in parts.items()},
         check,
         tuple(name for name in roles.targets or () if name in seen),
         (shown, len(targets)),
@@ -252,9 +259,11 @@ class _Whole(NamedTuple):
         every = replace(spec, stride=1)
         everywhere = series.only_targets(np.array([[0, len(series)]]))
         in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
+        unbroken = len(every.windows(series.segments(), everywhere.target_rows))
         return cls(
-            len(every.windows(in_groups, everywhere.target_rows)),
-            len(every.windows(series.segments(), everywhere.target_rows)),
+            # With `pad` a gap may make room for more windows than it costs.
+            max(len(every.windows(in_groups, everywhere.target_rows)), unbroken),
+            unbroken,
             series.missing_counts(),
         )
 
@@ -263,7 +272,6 @@ def _part(
     series: TimeSeries,
     spec: WindowSpec,
     whole: _Whole,
-    batch_size: int,
     options: dict[str, Any],
 ) -> PartReport:
     missing = options.get("missing", "drop")
@@ -274,13 +282,14 @@ def _part(
     here = strided if spec.stride == 1 else len(find_windows(series, every, None))
     batches = bytes_held = padding = begins = 0
     if len(windows):
-        made = Batches.of(series, spec, {"batch_size": batch_size, **options})
+        made = Batches(series, spec, **options)
         batches, bytes_held = len(made), made.bytes_held
         if made.order.lanes:
             padding = made.order.places - len(windows)
             begins = made.order.begins
-    served = series.group_of(windows.first[np.diff(windows.ends, prepend=0) > 0])
+    served = series.group_of((windows.first + spec.last_input)[windows.counts > 0])
     groups = int(np.count_nonzero(np.diff(served, prepend=-1)))
+    inputs, targets = _rows_used(series, spec, windows, missing)
     return PartReport(
         rows=len(series),
         possible=whole.possible,
@@ -289,8 +298,8 @@ def _part(
         between_strides=here - strided,
         missing=strided - len(windows),
         windows=len(windows),
-        input_rows=_covered(windows, spec.input_offsets),
-        target_rows=_covered(windows, spec.target_offsets) if spec.has_horizon else 0,
+        input_rows=inputs,
+        target_rows=targets,
         batches=batches,
         padding=padding,
         begins=begins,
@@ -302,6 +311,23 @@ def _part(
         },
         **_target_times(series),
     )
+
+
+def _rows_used(
+    series: TimeSeries, spec: WindowSpec, windows: Windows, missing: str
+) -> tuple[int, int]:
+    """How many rows are an input of some window, and how many a target."""
+    if not (spec.pad or spec.pad_targets):
+        targets = _covered(windows, spec.target_offsets) if spec.has_horizon else 0
+        return _covered(windows, spec.input_offsets), targets
+    bounds = holding(series.segments(), windows.starts() + spec.last_input)
+    inputs, ahead = (
+        covered(windows, offsets, len(series), bounds)
+        for offsets in (spec.input_offsets, spec.target_offsets)
+    )
+    if spec.pad_targets:
+        ahead &= known_rows(series, spec, missing)
+    return int(np.count_nonzero(inputs)), int(np.count_nonzero(ahead)) * spec.has_horizon
 
 
 def _target_times(series: TimeSeries) -> dict[str, str]:

@@ -9,23 +9,34 @@ from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.data.columns import make_column
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
-from keras_rnnkit.data.times import (
-    as_times,
-    format_duration,
-    infer_step,
-    is_date,
-    moment,
-    parse_step,
-    steps_between,
-)
+from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
+from keras_rnnkit.data.time_formats import compact_dates
+from keras_rnnkit.data.times import Times, as_times, is_date, is_period, moment
 from keras_rnnkit.data.zones import to_local, zone_name
 
-__all__ = ["TimeSeries", "as_series", "row_chunks"]
+__all__ = ["Runs", "TimeSeries", "as_series", "row_chunks", "without_sentinels"]
 
 CHUNK_BYTES = 1 << 22
 # Objects of these packages read their whole file when they are made an array.
 ON_DISK = ("h5py", "zarr", "dask")
+
+
+class Runs:
+    """Groups whose rows lie together, as `group=` of a `TimeSeries`.
+
+    Args:
+        bounds: `(groups + 1,)` first row of each, and the number of rows.
+        labels: of the groups.
+        gathered: whether their rows were brought together.
+    """
+
+    def __init__(self, bounds: np.ndarray, labels: tuple[Any, ...], *, gathered: bool) -> None:
+        self.bounds, self.labels, self.gathered = bounds.astype(np.int64), labels, gathered
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
 
 
 def row_chunks(values: np.ndarray) -> Iterator[slice]:
@@ -79,6 +90,8 @@ class TimeSeries:
         target_rows: `(parts, 2)` `[start, stop)` rows that may be targets: all of them, until
             `split` narrows them.
         gathered: whether the rows stand in another order than they came in.
+        made: what columns that `with_columns` added are made of, by name: those that are made again
+            for rows that come.
 
     Raises:
         ValueError: no rows, a column that holds no number at all, times unsorted or twice,
@@ -128,7 +141,7 @@ class TimeSeries:
             values = values[order]
             time = None if time is None else time[order]
             values = _floating(np.asarray(values))  # in memory now
-        values = _without_sentinels(values, names, missing)
+        values = without_sentinels(values, names, missing)
         if freq is not None and freq != "rows":
             freq = parse_step(freq)
             if time is None:
@@ -158,7 +171,8 @@ class TimeSeries:
         self.groups: tuple[Any, ...] = groups
         self.bounds: np.ndarray = bounds
         self.target_rows = np.array([[0, rows]], dtype=np.int64)
-        self.gathered = order is not None
+        self.gathered = order is not None or getattr(group, "gathered", False)
+        self.made: dict[str, Any] = {}
         self._breaks = breaks
         self._refuse_empty_columns()
 
@@ -192,6 +206,83 @@ class TimeSeries:
         if len(set(names)) < len(names):
             raise ValueError(f"{what}= names a column twice: {list(names)}.")
         return np.array([position[name] for name in names], dtype=np.int64)
+
+    @classmethod
+    def from_wide(
+        cls,
+        table: Any,
+        *,
+        series: str = "columns",
+        time: Any = None,
+        group: str | Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        value: str = "value",
+        freq: Any = None,
+        time_format: str | None = None,
+        zone: str | tzinfo | None = None,
+    ) -> "TimeSeries":
+        """A panel of a wide table: one that has a column, or a row, for each series.
+
+        Each series goes from its first value to its last, so that their lengths may differ; what
+        is missing in between stays missing.
+
+        Args:
+            table: a DataFrame; or, with a column for each series, a `TimeSeries`, as `read_csv`
+                gives it.
+            series: `"columns"`: a column is a series, a row is a time (electricity, exchange
+                rates); `"rows"`: a row is a series, a column is a time step (M4, M5).
+            time: with `"columns"` the column of times, as in `TimeSeries`; with `"rows"` the time
+                of each column of steps. Default there: the names of the columns where these are
+                dates, else 0, 1, ...
+            group: with `"rows"`, the column that names the series, or several. Default: its number.
+            names: the columns to take. Default: all of numbers.
+            value: name of the one column of the panel.
+            freq: step of time between rows; see `TimeSeries`.
+            time_format: of times in text; see `TimeSeries`.
+            zone: of the times; see `TimeSeries`.
+
+        Raises:
+            ValueError: a series without a value, two of one label, an unknown column.
+
+        Example:
+            >>> import pandas as pd
+            >>> import keras_rnnkit as rk
+            >>> m4 = pd.DataFrame({"V1": ["Y1", "Y2"], "V2": [5, 2], "V3": [6, 3], "V4": [7, None]})
+            >>> panel = rk.TimeSeries.from_wide(m4, series="rows", group="V1")
+            >>> panel.groups, panel["value"].tolist()
+            (('Y1', 'Y2'), [5.0, 6.0, 7.0, 2.0, 3.0])
+        """
+        from keras_rnnkit.data.wide import from_wide
+
+        return from_wide(table, series, time, group, names, value, freq, time_format, zone)
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> "TimeSeries":
+        r"""Open what `read_csv` or `read_parquet` wrote with `store=`, mapped, not read.
+
+        Args:
+            path: of the `.npy` file; its times and groups lie in it behind the rows.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: it is not whole, or the table that it was made of is still there and has
+                changed since.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> import keras_rnnkit as rk
+            >>> folder = pathlib.Path(tempfile.mkdtemp())
+            >>> _ = (folder / "table.csv").write_text("day,x\n2024-01-01,1\n2024-01-02,2\n")
+            >>> _ = rk.read_csv(folder / "table.csv", store=folder / "rows.npy")
+            >>> rk.TimeSeries.open(folder / "rows.npy")
+            TimeSeries: 2 rows x 1 column
+              time     2024-01-01 00:00:00 to 2024-01-02 00:00:00, a row every 1 D, 0 gaps
+              missing  none
+              columns  x
+        """
+        from keras_rnnkit.data.store import open_store
+
+        return open_store(Path(path))
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One column by name, `(rows,)`."""
@@ -290,14 +381,150 @@ class TimeSeries:
         return view
 
     def with_values(self, values: np.ndarray) -> "TimeSeries":
-        """Other values `(rows, columns)` under the same names, times and targets."""
+        """Other values `(rows, columns)` under the same names, times and targets.
+
+        No column is made again of these: see `with_columns`.
+        """
         if values.shape != self.values.shape:
             raise ValueError(
                 f"values= must have the shape {self.values.shape}, received {values.shape}."
             )
         view = copy.copy(self)
         view.values = values
+        view.made = {}
         return view
+
+    def with_columns(self, columns: Mapping[str, Any]) -> "TimeSeries":
+        """The same rows with more columns, as a copy.
+
+        Args:
+            columns: by name, a number for each row, in the order of `values`; or what they are made
+                of, and made again for rows that `append` and `forecast_windows` add: a function of
+                times (what the clock of the zone shows), such as `calendar` gives; a lag
+                `(column, rows)`, the value so many rows before in the same segment, missing where
+                there is none; or a mapping from the label of each group to its number.
+
+        Raises:
+            ValueError: a name that the series has, a function without times, a column that does
+                not fit the rows or holds text, a group without a number.
+
+        Example:
+            >>> import numpy as np
+            >>> import keras_rnnkit as rk
+            >>> series = rk.TimeSeries([1.0, 2.0, 5.0], names=["x"], group=["a", "a", "b"])
+            >>> series = series.with_columns({"before": ("x", 1), "shop": {"a": 7, "b": 9}})
+            >>> series.values.tolist()
+            [[1.0, nan, 7.0], [2.0, 1.0, 7.0], [5.0, nan, 9.0]]
+        """
+        view = copy.copy(self)
+        view.made = {**self.made}
+        for name, recipe in columns.items():
+            if name in view.names:
+                raise ValueError(f"columns= names {name!r}, which the series has already.")
+            column = make_column(view, name, recipe)
+            dtype = np.result_type(view.values.dtype, np.float32)
+            view.values = np.column_stack([view.values, column]).astype(dtype)
+            view.names = (*view.names, str(name))
+            if callable(recipe) or isinstance(recipe, (Mapping, tuple)):
+                view.made[name] = recipe
+        return view
+
+    def append(self, rows: Any) -> "TimeSeries":
+        """The series with rows that follow it, which alone may be targets.
+
+        So its windows are those whose targets are new; `only_targets` widens them again. Columns
+        that `with_columns` made are made for the new rows too.
+
+        Args:
+            rows: a `TimeSeries`, array or DataFrame with the columns of this one (by name) and, as
+                this one, with times and groups. A group may be new.
+
+        Raises:
+            ValueError: a column is missing, a row that does not lie behind the last of its group,
+                or times, zone or groups that the other does not have.
+
+        Example:
+            >>> import numpy as np
+            >>> import keras_rnnkit as rk
+            >>> series = rk.TimeSeries(np.arange(5.0)).append([[5.0], [6.0]])
+            >>> len(series), series.target_rows.tolist()
+            (7, [[5, 7]])
+            >>> inputs, targets = rk.WindowLoader(series, rk.WindowSpec(3))[0]
+            >>> targets.ravel().tolist()
+            [5.0, 6.0]
+        """
+        names = [name for name in self.names if name not in self.made]
+        if not isinstance(rows, TimeSeries) and np.ndim(rows) == 2 and not hasattr(rows, "columns"):
+            rows = TimeSeries(rows, names=names)
+        rows = as_series(rows)
+        for what, mine, other in (
+            ("times", self.time is not None, rows.time is not None),
+            ("groups", self.groups != (None,), rows.groups != (None,)),
+        ):
+            if mine != other:
+                raise ValueError(
+                    f"rows= {'has no' if mine else 'has'} {what}, and the series "
+                    f"{'has' if mine else 'has none'}: make them alike."
+                )
+        zones = [None if zone is None else zone_name(zone) for zone in (self.zone, rows.zone)]
+        if zones[0] != zones[1]:
+            raise ValueError(f"rows= is of the zone {zones[1]}, and the series of {zones[0]}.")
+        values = rows.values[:, rows.columns(names, what="series")]
+        return self.extended(values, rows.time, rows.groups, np.diff(rows.bounds))
+
+    def extended(
+        self,
+        values: np.ndarray,
+        time: np.ndarray | None,
+        groups: Sequence[Any],
+        counts: np.ndarray,
+        freq: Any = None,
+    ) -> "TimeSeries":
+        """The series with rows behind the last of their groups; see `append`.
+
+        Args:
+            values: `(rows, columns)` in the columns that are not made.
+            time: `(rows,)`, or None.
+            groups: labels of the groups that the rows are of, in their order.
+            counts: rows of each of them.
+            freq: step of time, where the series has none.
+        """
+        names = [name for name in self.names if name not in self.made]
+        labels = None
+        if self.groups != (None,):
+            several = [np.array(self.groups), np.array(groups)]
+            lengths = [np.diff(self.bounds), counts]
+            labels = np.concatenate(
+                [np.repeat(*pair) for pair in zip(several, lengths, strict=True)]
+            )
+        times = None
+        if time is not None:
+            self._refuse_earlier(time, groups, counts)
+            times = Times(np.concatenate([self.time, time]), self.zone)
+        joined = TimeSeries(
+            np.concatenate([self.values[:, self.columns(names)], values]),
+            names=names,
+            time=times,
+            group=labels,
+            freq=self.freq if freq is None else freq,
+        ).with_columns(self.made)
+        order = joined.columns(self.names)
+        joined.values, joined.names = joined.values[:, order], self.names
+        before = np.zeros(len(joined.groups), np.int64)
+        before[: len(self.groups)] = np.diff(self.bounds)
+        new = np.stack([joined.bounds[:-1] + before, joined.bounds[1:]], axis=1)
+        return joined.only_targets(new[new[:, 0] < new[:, 1]])
+
+    def _refuse_earlier(self, time: np.ndarray, groups: Sequence[Any], counts: np.ndarray) -> None:
+        last = dict(zip(self.groups, self.time[self.bounds[1:] - 1], strict=True))  # type: ignore[index]
+        first = np.cumsum(counts) - counts
+        for label, row, count in zip(groups, first, counts, strict=True):
+            if count and label in last and time[row] <= last[label]:
+                whose = "" if label is None else f" of group {label!r}"
+                raise ValueError(
+                    f"rows= must lie behind the last row{whose} "
+                    f"({moment(last[label], self.zone)}), received {moment(time[row], self.zone)}."
+                )
 
     def __copy__(self) -> "TimeSeries":
         view = object.__new__(TimeSeries)
@@ -490,7 +717,8 @@ def _frame_columns(
         table = table.drop(list(group))
         group = np.array([" ".join(map(str, labels)) for labels in zip(*several, strict=True)])
     index = nw.maybe_get_index(table)
-    if index is not None and time is None and getattr(index.dtype, "kind", "") == "M":
+    dated = getattr(getattr(index, "dtype", None), "kind", "") == "M" or is_period(index)
+    if index is not None and time is None and dated:
         time = index
     elif index is not None and (time is None or (group is None and index.nlevels > 1)):
         _refuse_lost_index(index)
@@ -500,6 +728,11 @@ def _frame_columns(
             for name in table.columns
             if is_date(table.get_column(name)) and not (isinstance(group, str) and name == group)
         ]
+        if not dates:
+            # Whole numbers such as 20170130, as read_csv takes them for dates.
+            taken = {*(names or ()), *([group] if isinstance(group, str) else ())}
+            others = [name for name in table.columns if name not in taken]
+            dates = [name for name in others if _holds_dates(table.get_column(name))][:1]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}
     unknown = sorted((taken | set(names or ())) - set(table.columns))
@@ -529,6 +762,11 @@ def _frame_columns(
     return values, _distinct(names), time, group
 
 
+def _holds_dates(column: Any) -> bool:
+    whole = column.dtype.is_integer() and not column.null_count()
+    return whole and compact_dates(column.to_numpy()) is not None
+
+
 def _refuse_lost_index(index: Any) -> None:
     """Refuse a pandas index that tells rows apart and would be dropped without a word."""
     if getattr(index, "nlevels", 1) > 1 or index.dtype.kind not in "iub":
@@ -554,6 +792,8 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
     """Labels, bounds, and the order that brings the rows of each group together (None: as is)."""
     if group is None:
         return (None,), np.array([0, rows], dtype=np.int64), None
+    if isinstance(group, Runs):
+        return group.labels, group.bounds, None
     labels = np.asarray(group)
     if labels.ndim != 1:
         raise ValueError(f"group= must have one axis (rows,), received shape {labels.shape}.")
@@ -595,6 +835,11 @@ def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
         ]
         if any(lost):
             raise ValueError(f"group=: row {rows[lost.index(True)]} has no group.")
+        # A whole number is the same label in whichever type a table holds it.
+        if labels.dtype.kind in "fO" and all(
+            type(label) in (int, float) and label == label // 1 for label in labels.tolist()
+        ):
+            return np.array([int(label) for label in labels.tolist()])
     if labels.dtype.kind == "S":
         return np.char.decode(labels)
     if labels.dtype.kind in "OmM":
@@ -606,9 +851,10 @@ def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _without_sentinels(
+def without_sentinels(
     values: np.ndarray, names: tuple[str, ...], missing: float | Sequence[float] | Mapping[str, Any]
 ) -> np.ndarray:
+    """The values, with NaN (in a copy) for those that stand for a missing one."""
     if not isinstance(missing, Mapping):
         missing = dict.fromkeys(names, missing)
     missing = {name: _numbers(sentinels) for name, sentinels in missing.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Reads", "WindowSpec", "Windows", "covered", "intersect"]
+__all__ = ["Reads", "WindowSpec", "Windows", "covered", "holding", "intersect"]
 
 LARGEST_ROW = 2**62
 CHUNK_ROWS = 1 << 20
@@ -34,12 +34,19 @@ class WindowSpec:
         horizon: target rows of a window.
         horizon_step: rows from one target row to the next.
         stride: rows from the start of one window to the start of the next.
+        pad: input rows of a window that may lie before its segment, at most `length - 1`: for short
+            series, and the first rows of any. They are 0, and a mask `(batch, length)` tells them.
+        pad_targets: target rows at the end of a window that may be unknown, at most `horizon - 1`:
+            behind the segment, in another part, or without a value. They are 0, and so is their
+            weight.
         features: columns read as inputs. Default: all but `known` and `static`.
         targets: columns to predict. Default: the features that are not `known`. `()`: none, for
             prediction.
         known: columns known ahead (calendar, plans), read at the target rows. One may be a feature
             too.
         static: columns that are constant in each group, read once for a window.
+        categories: columns among the features, known and static ones that hold whole numbers from 0
+            on, for an `Embedding`: never scaled, and inputs of their own, in int32.
 
     Raises:
         ValueError: an argument out of its range, or a column in two roles.
@@ -66,10 +73,13 @@ class WindowSpec:
     horizon: int = 1
     horizon_step: int = 1
     stride: int = 1
+    pad: int = 0
+    pad_targets: int = 0
     features: Sequence[str] | None = None
     targets: Sequence[str] | None = None
     known: Sequence[str] = ()
     static: Sequence[str] = ()
+    categories: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check each argument and keep the names as tuples."""
@@ -88,11 +98,12 @@ class WindowSpec:
         else:
             delay = _rows("delay", delay)
         object.__setattr__(self, "delay", delay)
-        for name in ("features", "targets", "known", "static"):
+        self._check_pads()
+        for name in ("features", "targets", "known", "static", "categories"):
             value = getattr(self, name)
             if isinstance(value, str):
                 value = (value,)
-            if value is None and name in ("known", "static"):
+            if value is None and name in ("known", "static", "categories"):
                 value = ()
             object.__setattr__(self, name, None if value is None else tuple(value))
         if self.features is not None and not self.features:
@@ -112,6 +123,21 @@ class WindowSpec:
                 f"({LARGEST_ROW})."
             )
 
+    def _check_pads(self) -> None:
+        for name, of, rows in (
+            ("pad", f"its {self.length} input rows", self.length),
+            ("pad_targets", f"its {self.horizon} target rows", self.horizon),
+        ):
+            value = _rows(name, getattr(self, name), 0)
+            object.__setattr__(self, name, value)
+            if value >= rows:
+                raise ValueError(
+                    f"{name}= must leave a window one of {of}: at most {rows - 1}, "
+                    f"received {value}."
+                )
+        if self.pad_targets and self.targets is not None and not len(self.targets):
+            raise ValueError("pad_targets= needs targets, and the spec has none: targets=().")
+
     @classmethod
     def every_step(
         cls,
@@ -124,6 +150,7 @@ class WindowSpec:
         targets: Sequence[str] | None = None,
         known: Sequence[str] = (),
         static: Sequence[str] = (),
+        categories: Sequence[str] = (),
     ) -> "WindowSpec":
         """Windows with a target for every input row, for `return_sequences=True`: sequence labels.
 
@@ -141,6 +168,7 @@ class WindowSpec:
             targets: as in `WindowSpec`.
             known: as in `WindowSpec`.
             static: as in `WindowSpec`.
+            categories: as in `WindowSpec`.
 
         Raises:
             ValueError: as `WindowSpec`, or a negative shift.
@@ -163,6 +191,7 @@ class WindowSpec:
             targets=targets,
             known=known,
             static=static,
+            categories=categories,
         )
 
     @property
@@ -189,6 +218,11 @@ class WindowSpec:
         return range(first, first + (self.horizon - 1) * self.horizon_step + 1, self.horizon_step)
 
     @property
+    def sure_offsets(self) -> range | tuple[int, ...]:
+        """Rows from a window's start to the target rows that it cannot do without."""
+        return self.target_offsets[: self.horizon - self.pad_targets]
+
+    @property
     def ahead(self) -> np.ndarray:
         """Rows from a window's last input row to each of its target rows, `(horizon,)` int64."""
         return np.array(self.target_offsets, np.int64) - self.last_input
@@ -205,17 +239,20 @@ class WindowSpec:
 
     @property
     def last_target(self) -> int:
-        """Rows from a window's start to its last target row."""
-        return self.target_offsets[-1] if self.has_horizon else self.last_input
+        """Rows from a window's start to the last target row that must exist."""
+        return self.sure_offsets[-1] if self.has_horizon else self.last_input
 
     @property
     def first_row(self) -> int:
-        """Rows from a window's start to its first row, below 0 where targets lie before it."""
-        return min(0, self.first_target)
+        """Rows from a window's start to the first row that must exist.
+
+        Below 0 where targets lie before it, above 0 with `pad`.
+        """
+        return min(self.pad * self.step, self.first_target)
 
     @property
     def reach(self) -> int:
-        """Rows from a window's start to one past its last row."""
+        """Rows from a window's start to one past the last row that must exist."""
         return max(self.last_input, self.last_target) + 1
 
     def input_rows(self, starts: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -234,8 +271,23 @@ class WindowSpec:
             features = tuple(name for name in names if name not in elsewhere)
         targets = self.targets
         if targets is None:
-            targets = tuple(name for name in features if name not in self.known)
+            passed = {*self.known, *self.categories}
+            targets = tuple(name for name in features if name not in passed)
+        lost = [name for name in self.categories if name not in {*features, *elsewhere}]
+        if lost:
+            raise ValueError(
+                f"categories= names {', '.join(map(repr, lost))}, which is none of the features=, "
+                "known= or static= columns."
+            )
         return replace(self, features=features, targets=targets)
+
+    def numbers(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Those of a role's columns that are no categories."""
+        return tuple(name for name in names or () if name not in self.categories)
+
+    def coded(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Those of a role's columns that are categories."""
+        return tuple(name for name in names or () if name in self.categories)
 
     def windows(
         self, segments: np.ndarray, targets: np.ndarray, missing: Sequence[Reads] = ()
@@ -253,7 +305,7 @@ class WindowSpec:
         starts = starts[starts[:, 0] < starts[:, 1]]
         if not len(starts):
             return Windows.of(starts[:, 0], starts[:, 0], self.stride)
-        judged: list[range | tuple[int, ...]] = [self.target_offsets]
+        judged: list[range | tuple[int, ...]] = [self.sure_offsets]
         if not self.has_horizon:
             judged = [range(self.last_input, self.last_input + 1)]
         elif self.last_target < self.last_input:
@@ -266,7 +318,8 @@ class WindowSpec:
         starts = intersect(starts, runs - np.array([judged[0][0], judged[-1][-1]]))
         outside = [(between, offsets) for offsets in judged if len(between)]
         missing = [(rows, offsets) for rows, offsets in missing if len(rows)]
-        segment = np.searchsorted(segments[:, 0], starts[:, 0], side="right")
+        # The start itself may lie before the segment.
+        segment = np.searchsorted(segments[:, 0], starts[:, 0] + self.last_input, side="right")
         if not len(starts) or not (outside or missing):
             first = np.unique(segment, return_index=True)[1]
             anchor = np.repeat(starts[first, 0], np.diff(np.append(first, len(starts))))
@@ -284,17 +337,22 @@ class WindowSpec:
         missing: Sequence[Reads],
     ) -> "Windows":
         """The windows of these runs of starts that read none of these rows, a chunk at a time."""
-        anchors = np.full(len(segments), -1)
+        unset = -LARGEST_ROW
+        anchors = np.full(len(segments), unset)
         found = []
         for low, high in _chunks(starts):
             possible = np.flatnonzero(_inside(starts, low, high) & ~_reading(outside, low, high))
             possible += low
-            segment = np.searchsorted(segments[:, 0], possible, side="right") - 1
+            last = possible + self.last_input
+            segment = np.searchsorted(segments[:, 0], last, side="right") - 1
             new = np.flatnonzero(np.diff(segment, prepend=-1))
-            new = new[anchors[segment[new]] < 0]
+            new = new[anchors[segment[new]] == unset]
             anchors[segment[new]] = possible[new]
             kept = (possible - anchors[segment]) % self.stride == 0
-            kept &= ~_reading(missing, low, high)[possible - low]
+            lost = _reading(missing, low, high)[possible - low]
+            if self.pad:
+                lost = self._reading_inside(missing, possible, segments[segment, 0], lost)
+            kept &= ~lost
             possible, segment = possible[kept], segment[kept]
             apart = np.diff(possible, prepend=-1) != self.stride
             apart |= np.diff(segment, prepend=-1) != 0
@@ -307,6 +365,28 @@ class WindowSpec:
         begins = np.flatnonzero(np.append(True, ~cut)[: len(first)])
         joined = np.add.reduceat(counts, begins) if len(begins) else counts
         return Windows.of(first[begins], joined, self.stride)
+
+    def _reading_inside(
+        self, missing: Sequence[Reads], starts: np.ndarray, floor: np.ndarray, lost: np.ndarray
+    ) -> np.ndarray:
+        """Whether windows that may begin before their segments read one of the rows inside them.
+
+        Args:
+            missing: as in `windows`.
+            starts: `(starts,)`.
+            floor: `(starts,)` first row of the segment of each.
+            lost: `(starts,)` whether each reads one of the rows inside its segment or before.
+        """
+        doubtful = np.flatnonzero(lost & (starts < floor))
+        lost = lost.copy()
+        lost[doubtful] = False
+        starts, floor = starts[doubtful], floor[doubtful]
+        for rows, offsets in missing:
+            for offset in offsets:
+                row = starts + offset
+                at = np.minimum(np.searchsorted(rows, row), len(rows) - 1)
+                lost[doubtful] |= (rows[at] == row) & (row >= floor)
+        return lost
 
 
 def _rows(name: str, value: Any, least: int | None = None) -> int:
@@ -421,10 +501,34 @@ def _inside(runs: np.ndarray, low: int, high: int) -> np.ndarray:
     return np.cumsum(edges[:-1], dtype=np.int8).astype(bool)
 
 
-def covered(windows: Windows, offsets: range | tuple[int, ...], rows: int) -> np.ndarray:
-    """Whether each of so many rows stands at one of the offsets from the start of a window."""
+def holding(segments: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The segment `[start, stop)` that each row lies in, `(rows, 2)`."""
+    return segments[np.searchsorted(segments[:, 0], rows, side="right") - 1]
+
+
+def covered(
+    windows: Windows,
+    offsets: range | tuple[int, ...],
+    rows: int,
+    bounds: np.ndarray | None = None,
+) -> np.ndarray:
+    """Whether each of so many rows stands at one of the offsets from the start of a window.
+
+    Args:
+        windows: the windows.
+        offsets: rows from a start.
+        rows: how many.
+        bounds: `(windows, 2)` rows `[start, stop)` that each window is held to, where it may leave
+            its segment.
+    """
     marked = np.zeros(rows, bool)
     if not len(windows):
+        return marked
+    if bounds is not None:
+        starts = windows.starts()
+        for offset in offsets:
+            row = starts + offset
+            marked[row[(row >= bounds[:, 0]) & (row < bounds[:, 1])]] = True
         return marked
     marked[windows.starts() + offsets[0]] = True
     if not isinstance(offsets, range):

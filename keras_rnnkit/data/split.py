@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_rnnkit.data.series import TimeSeries, as_series
-from keras_rnnkit.data.spec import WindowSpec, covered, intersect
+from keras_rnnkit.data.spec import WindowSpec, covered, holding, intersect
 from keras_rnnkit.data.times import as_times, moment
 from keras_rnnkit.data.zones import from_local, zone_name
 
@@ -216,8 +216,10 @@ def read_across(parts: Mapping[str, TimeSeries], spec: WindowSpec) -> dict[tuple
     found = {}
     if spec.targets == ():
         for name, part in parts.items():
-            windows = spec.windows(part.segments(), part.target_rows)
-            read = covered(windows, spec.input_offsets, len(part))
+            segments = part.segments()
+            windows = spec.windows(segments, part.target_rows)
+            bounds = holding(segments, windows.starts() + spec.last_input) if spec.pad else None
+            read = covered(windows, spec.input_offsets, len(part), bounds)
             for other_name, other in parts.items():
                 if other_name != name:
                     rows = sum(int(read[start:stop].sum()) for start, stop in other.target_rows)

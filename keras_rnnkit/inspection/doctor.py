@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from packaging.version import Version
 
+from keras_rnnkit.inspection import path_report
 from keras_rnnkit.recurrent import kernels, paths
 from keras_rnnkit.versions import (
     TENSORFLOW,
@@ -129,10 +130,10 @@ def doctor(model: Any = None, inputs: Any = None, *, mask: Any = None) -> Diagno
     machine = kernels.current().machine()
     findings = [_backend_finding(backend), *version_findings(backend), *_stale(backend, machine)]
     findings += _machine_findings(backend, machine)
-    default = paths.default_paths()
+    default = path_report.default_paths()
     findings += [_path_finding("paths", layer, bool(machine.gpus)) for layer in default.layers]
     if model is not None:
-        report = paths.explain_path(model, inputs, mask=mask)
+        report = path_report.explain_path(model, inputs, mask=mask)
         findings += [_path_finding("model", layer, bool(machine.gpus)) for layer in report.layers]
         if inputs is None and mask is None:
             findings += _mask_findings(model, backend)
@@ -274,7 +275,9 @@ def _path_finding(section: str, layer: paths.LayerPath, on_gpu: bool) -> Finding
     """A layer's path: a warning where more than the lack of a GPU keeps it from a kernel."""
     if layer.fused:
         return Finding(section, layer.layer, layer.path)
-    why = "; ".join(f"{condition.name} is {condition.value}" for condition in layer.failed)
+    why = "; ".join(
+        [*(f"{c.name} is {c.value}" for c in layer.failed), *filter(None, [layer.note])]
+    )
     own = [condition for condition in layer.failed if on_gpu or condition.name not in HERE]
     slow = own and (on_gpu or section == "model")
     advice = "; ".join(dict.fromkeys(condition.remedy for condition in own)) if slow else ""
@@ -310,7 +313,7 @@ def _mask_findings(model: Any, backend: str) -> list[Finding]:
 
 
 def _error_findings(
-    backend: str, machine: kernels.Machine, default: paths.PathReport
+    backend: str, machine: kernels.Machine, default: path_report.PathReport
 ) -> Iterator[Finding]:
     """The errors that people meet, in the words of the message."""
 

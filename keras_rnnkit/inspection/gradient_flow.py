@@ -21,7 +21,7 @@ from keras_rnnkit.inspection.loss import loss_of
 from keras_rnnkit.inspection.trace import state_names
 from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels
-from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.equations import LSTMEquations, equations_of
 from keras_rnnkit.recurrent.masks import count_steps
 
 HALF = "computed in float16, where a gradient below 6e-8 is lost"
@@ -305,7 +305,7 @@ def _probed_step(cell: Any, inputs: Any, states: list[Any], training: bool, prob
     fed, *probes = probes
     wide = getattr(cell, "return_state", False)
     equations = equations_of(cell)
-    if equations is not None and "c" in equations.state_names:
+    if equations is not None and equations.step is LSTMEquations.step:
         # h reads c in the step that makes it.
         projected = equations.project(cell, inputs, training)
         gates, (_, c) = equations.step(cell, projected, states, training)

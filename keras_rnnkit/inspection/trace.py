@@ -11,7 +11,7 @@ from keras import ops, tree
 from keras_rnnkit.inspection import passes
 from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels, masks, replay
-from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.equations import equations_of, follows_from_h
 from keras_rnnkit.recurrent.rnn import RNN, Pass
 
 LOW, HIGH = 0.1, 0.9  # a gate beyond either is called saturated
@@ -355,7 +355,7 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
     equations = equations_of(cell)
     mask = settled.mask
     wide = getattr(cell, "return_state", False)
-    if equations is None or outputs is None or wide:
+    if equations is None or outputs is None or wide or not follows_from_h(equations):
         recorder = RNN(
             cell,
             return_sequences=True,
@@ -376,12 +376,9 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
     parts = {"output": outputs}
     gates: list[Any] = []
     if equations is not None:
-        initial = tree.flatten(settled.states)
-        gates, replayed = replay.gates_and_states(
-            equations, cell, settled.sequences, states[0], initial, mask
+        gates, states = replay.gates_and_states(
+            equations, cell, settled.sequences, states, tree.flatten(settled.states), mask
         )
-        if len(states) < len(equations.state_names):
-            states = replayed
     names = state_names(cell, len(states))
     parts |= {f"state {name}": state for name, state in zip(names, states, strict=True)}
     if equations is not None:

@@ -67,6 +67,8 @@ class Bidirectional(keras.layers.Bidirectional):
     ) -> None:
         super().__init__(**given(locals()))
         self.supports_masking = True  # which Keras's own no longer does after 3.15
+        for layer in self.directions():
+            layer.paired = False  # by this class, which knows all their results
         self.return_state_sequences = getattr(self.forward_layer, "return_state_sequences", False)
         backward = getattr(self.backward_layer, "return_state_sequences", False)
         if self.return_state_sequences != backward:
@@ -74,6 +76,13 @@ class Bidirectional(keras.layers.Bidirectional):
                 "`layer` and `backward_layer` must have the same `return_state_sequences`; "
                 f"received {self.return_state_sequences} and {backward}. Set both alike."
             )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; in both directions, where they must agree on it."""
+        if name in ("return_sequences", "return_state", "stateful", "save_states"):
+            for layer in self.directions():
+                setattr(layer, name, value)
+        super().__setattr__(name, value)
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the time axis, then call as every layer; see the class."""
@@ -171,15 +180,20 @@ class Bidirectional(keras.layers.Bidirectional):
             merged = [y * y_back]
         else:
             merged = [(y + y_back) / (2 if self.merge_mode == "ave" else 1)]
-        states = len(self.forward_layer.state_size) if self.return_state else 0
-        flipped = tree.map_structure(lambda x: ops.flip(x, axis=1), backward[1 + states :])
-        found = [
-            *merged,
-            *forward[1 : 1 + states],
-            *backward[1 : 1 + states],
-            *forward[1 + states :],
-            *flipped,
-        ]
+        keeps = 1 + self._states_in(forward)
+        backward[keeps:] = tree.map_structure(lambda x: ops.flip(x, axis=1), backward[keeps:])
+        return self._arranged(merged, forward, backward)
+
+    def _states_in(self, results: list[Any]) -> int:
+        """How many of a direction's results are its last states."""
+        kinds = self.return_state + self.return_state_sequences
+        return (len(results) - 1) // kinds if self.return_state else 0
+
+    def _arranged(self, merged: list[Any], forward: list[Any], backward: list[Any]) -> Any:
+        """The results of both directions, or their shapes or masks, in the order of a call."""
+        keeps = 1 + self._states_in(forward)
+        found = [*merged, *forward[1:keeps], *backward[1:keeps]]
+        found += [*forward[keeps:], *backward[keeps:]]
         return tuple(found) if len(found) > 1 else found[0]
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
@@ -192,24 +206,14 @@ class Bidirectional(keras.layers.Bidirectional):
             merged = [(*output[:-1], output[-1] + backward[0][-1])]
         else:
             merged = [output] if self.merge_mode else [output, tuple(backward[0])]
-        states = len(self.forward_layer.state_size) if self.return_state else 0
-        found = [
-            *merged,
-            *forward[1 : 1 + states],
-            *backward[1 : 1 + states],
-            *forward[1 + states :],
-            *backward[1 + states :],
-        ]
-        return tuple(found) if len(found) > 1 else found[0]
+        return self._arranged(merged, forward, backward)
 
     def compute_mask(self, sequences: Any, previous_mask: Any) -> Any:
         """Pass the mask on with every result that has a time axis."""
-        mask = tree.flatten(previous_mask)[0] if previous_mask is not None else None
-        states = 2 * len(tree.flatten(self.forward_layer.state_size))
-        found = [mask if self.return_sequences else None] * (1 if self.merge_mode else 2)
-        found += [None] * states * self.return_state
-        found += [mask] * states * self.return_state_sequences
-        return found if len(found) > 1 else found[0]
+        found = [layer.compute_mask(sequences, previous_mask) for layer in self.directions()]
+        forward, backward = (each if isinstance(each, list) else [each] for each in found)
+        merged = [forward[0]] * (1 if self.merge_mode else 2)
+        return self._arranged(merged, forward, backward)
 
     def reset_state(self, rows: Any = None) -> None:
         """Put the carried states of both directions back to the start, or those of some rows."""

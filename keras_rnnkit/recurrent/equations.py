@@ -1,10 +1,10 @@
 """Each cell's equations, once: cells step by them, loops record by them, replay recovers by them.
 
-An `Equations` describes a Keras cell without owning its weights, so the same text serves
-`keras.layers.LSTMCell` and the cells of this package. Two functions make a step:
+The cells of this package inherit them. Keras's own cells name their weights alike, and are passed
+in the place of `self`: `LSTMEquations.step(cell, projected, states)`. Two functions make a step:
 
-    projected     = project(cell, x)               the part that needs no state
-    gates, states = step(cell, projected, states)  the equations
+    projected     = project(inputs)          the part that needs no state
+    gates, states = step(projected, states)  the equations
 
 Both accept any number of axes between the batch and the features: one step, or all of them when
 each state before a step is known.
@@ -36,10 +36,22 @@ def _matmul(inputs: Any, kernel: Any) -> Any:
     return ops.reshape(flat, (*lead, kernel.shape[-1]))
 
 
-def _dropout_masks(drawn: Any, like: Any) -> Any:
-    """The masks that the cell has drawn, each with the axes of `like`: constant over time."""
-    if drawn is None or like.ndim == 2:
-        return drawn
+def input_masks(cell: Any, inputs: Any, training: bool) -> Any:
+    """Masks of `dropout`, drawn once a pass; None where nothing is dropped."""
+    return _constant(cell.get_dropout_mask, inputs) if training and cell.dropout else None
+
+
+def recurrent_masks(cell: Any, h: Any, training: bool) -> Any:
+    """Masks of `recurrent_dropout`: on the way into the gates, never on the state itself."""
+    dropped = training and cell.recurrent_dropout
+    return _constant(cell.get_recurrent_dropout_mask, h) if dropped else None
+
+
+def _constant(draw: Any, like: Any) -> Any:
+    """The masks that a cell draws for one step, each with the axes of `like`."""
+    if like.ndim == 2:
+        return draw(like)
+    drawn = draw(like[:, 0])
     if isinstance(drawn, (list, tuple)):
         return [ops.expand_dims(mask, 1) for mask in drawn]
     return ops.expand_dims(drawn, 1)
@@ -56,37 +68,16 @@ class Equations:
     state_names: tuple[str, ...]
     gate_names: tuple[str, ...]
 
-    def input_masks(self, cell: Any, inputs: Any, training: bool) -> Any:
-        """Masks of `dropout`, drawn once a pass; None where nothing is dropped."""
-        if not (training and cell.dropout):
-            return None
-        one_step = inputs if inputs.ndim == 2 else inputs[:, 0]
-        return _dropout_masks(cell.get_dropout_mask(one_step), inputs)
-
-    def recurrent_masks(self, cell: Any, h: Any, training: bool) -> Any:
-        """Masks of `recurrent_dropout`: on the way into the gates, never on the state itself."""
-        if not (training and cell.recurrent_dropout):
-            return None
-        one_step = h if h.ndim == 2 else h[:, 0]
-        return _dropout_masks(cell.get_recurrent_dropout_mask(one_step), h)
-
-    def input_bias(self, cell: Any) -> Any:
-        """The bias that needs no state, or None."""
-        return cell.bias
-
-    def project(self, cell: Any, inputs: Any, training: bool = False) -> Any:
-        """Return `x W + b` for every gate, joined: (batch, ..., gates * units)."""
-        projected = product(inputs, cell.kernel, self.input_masks(cell, inputs, training))
-        bias = self.input_bias(cell)
-        return projected if bias is None else ops.add(projected, bias)
+    def project(self: Any, inputs: Any, training: bool = False) -> Any:
+        """Return the part of every gate that needs no state: (batch, ..., gates * units)."""
+        raise NotImplementedError
 
     def step(
-        self, cell: Any, projected: Any, states: Any, training: bool = False
+        self: Any, projected: Any, states: Any, training: bool = False
     ) -> tuple[list[Any], list[Any]]:
         """Take one step.
 
         Args:
-            cell: The cell whose weights and activations count.
             projected: What `project` returned.
             states: The states before the step, each (batch, ..., units).
             training: Whether dropout applies.
@@ -97,19 +88,28 @@ class Equations:
         """
         raise NotImplementedError
 
-    def fused_kind(self, cell: Any) -> str | None:
+    def call(self: Any, inputs: Any, states: Any, training: bool = False) -> Any:
+        """Take one step as `keras.layers.RNN` asks for it."""
+        listed = isinstance(states, (list, tuple))
+        projected = self.project(inputs, training)
+        gates, new = self.step(projected, states if listed else [states], training)
+        require_named(self, gates, new)
+        output = ops.concatenate([new[0], *new], axis=-1) if self.return_state else new[0]
+        return output, new if listed else new[0]
+
+    def fused_kind(self: Any) -> str | None:
         """Name of the fused kernel that computes these equations, or None.
 
         One of `"lstm"`, `"gru"`, `"rnn_tanh"`, `"rnn_relu"`.
         """
-        raise NotImplementedError
+        return None
 
-    def fused_weights(self, cell: Any) -> tuple[Any, Any, Any, Any]:
+    def fused_weights(self: Any) -> tuple[Any, Any, Any, Any]:
         """Return (kernel, recurrent kernel, input bias, recurrent bias) in cuDNN's gate order."""
-        kernel = ops.convert_to_tensor(cell.kernel)
+        kernel = ops.convert_to_tensor(self.kernel)
         none = ops.zeros(kernel.shape[-1:], kernel.dtype)
-        bias = ops.convert_to_tensor(cell.bias) if cell.use_bias else none
-        return kernel, ops.convert_to_tensor(cell.recurrent_kernel), bias, none
+        bias = ops.convert_to_tensor(self.bias) if self.use_bias else none
+        return kernel, ops.convert_to_tensor(self.recurrent_kernel), bias, none
 
 
 class SimpleRNNEquations(Equations):
@@ -118,21 +118,24 @@ class SimpleRNNEquations(Equations):
     state_names = ("h",)
     gate_names = ("n",)
 
+    def project(self: Any, inputs: Any, training: bool = False) -> Any:
+        """Return `x W + b`; see `Equations`."""
+        projected = product(inputs, self.kernel, input_masks(self, inputs, training))
+        return ops.add(projected, self.bias) if self.use_bias else projected
+
     def step(
-        self, cell: Any, projected: Any, states: Any, training: bool = False
+        self: Any, projected: Any, states: Any, training: bool = False
     ) -> tuple[list[Any], list[Any]]:
         """Take one step; see `Equations`."""
         h = states[0]
-        inner = product(h, cell.recurrent_kernel, self.recurrent_masks(cell, h, training))
-        n = cell.activation(projected + inner)
+        inner = product(h, self.recurrent_kernel, recurrent_masks(self, h, training))
+        n = self.activation(projected + inner)
         return [n], [n]
 
-    def fused_kind(self, cell: Any) -> str | None:
+    def fused_kind(self: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
-        for name in ("tanh", "relu"):
-            if computes(cell.activation, name):
-                return f"rnn_{name}"
-        return None
+        kinds = [f"rnn_{name}" for name in ("tanh", "relu") if computes(self.activation, name)]
+        return kinds[0] if kinds else None
 
 
 class LSTMEquations(Equations):
@@ -141,44 +144,44 @@ class LSTMEquations(Equations):
     state_names = ("h", "c")
     gate_names = ("i", "f", "g", "o")
 
-    def input_bias(self, cell: Any) -> Any:
-        """None: added after both products, where TensorFlow does not fuse it into the first."""
-        return None
+    def project(self: Any, inputs: Any, training: bool = False) -> Any:
+        """Return `x W`: TensorFlow does not fuse b into it, but into the sum of both products."""
+        return product(inputs, self.kernel, input_masks(self, inputs, training))
 
     def step(
-        self, cell: Any, projected: Any, states: Any, training: bool = False
+        self: Any, projected: Any, states: Any, training: bool = False
     ) -> tuple[list[Any], list[Any]]:
         """Take one step; see `Equations`."""
         h, c = states
-        inner = product(h, cell.recurrent_kernel, self.recurrent_masks(cell, h, training))
+        inner = product(h, self.recurrent_kernel, recurrent_masks(self, h, training))
         joined = projected + inner
-        if cell.use_bias:
-            joined = ops.add(joined, cell.bias)
+        if self.use_bias:
+            joined = ops.add(joined, self.bias)
         i, f, g, o = ops.split(joined, 4, axis=-1)
-        gate, activation = cell.recurrent_activation, cell.activation
+        gate, activation = self.recurrent_activation, self.activation
         i, f, g, o = gate(i), gate(f), activation(g), gate(o)
         c = f * c + i * g
         h = o * activation(c)
         return [i, f, g, o], [h, c]
 
-    def leak_and_drive(self, cell: Any, inputs: Any, h: Any, training: bool) -> tuple[Any, Any]:
+    def leak_and_drive(self: Any, inputs: Any, h: Any, training: bool) -> tuple[Any, Any]:
         """The terms f and i g of `c' = f c + i g`, linear in c, for inputs not yet projected.
 
         Without o, which c does not need: a quarter of the work.
         """
-        size, gate = 3 * cell.units, cell.recurrent_activation
-        drawn = self.input_masks(cell, inputs, training), self.recurrent_masks(cell, h, training)
+        size, gate = 3 * self.units, self.recurrent_activation
+        drawn = input_masks(self, inputs, training), recurrent_masks(self, h, training)
         x_masks, h_masks = (m[:3] if isinstance(m, (list, tuple)) else m for m in drawn)
-        joined = product(inputs, cell.kernel[:, :size], x_masks)
-        joined = joined + product(h, cell.recurrent_kernel[:, :size], h_masks)
-        if cell.use_bias:
-            joined = ops.add(joined, cell.bias[:size])
+        joined = product(inputs, self.kernel[:, :size], x_masks)
+        joined = joined + product(h, self.recurrent_kernel[:, :size], h_masks)
+        if self.use_bias:
+            joined = ops.add(joined, self.bias[:size])
         i, f, g = ops.split(joined, 3, axis=-1)
-        return gate(f), gate(i) * cell.activation(g)
+        return gate(f), gate(i) * self.activation(g)
 
-    def fused_kind(self, cell: Any) -> str | None:
+    def fused_kind(self: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
-        return "lstm" if _tanh_and_sigmoid(cell) else None
+        return "lstm" if _tanh_and_sigmoid(self) else None
 
 
 class GRUEquations(Equations):
@@ -187,49 +190,51 @@ class GRUEquations(Equations):
     state_names = ("h",)
     gate_names = ("z", "r", "n")
 
-    def input_bias(self, cell: Any) -> Any:
-        """The first of two biases with `reset_after`, else the only one."""
-        return cell.bias[0] if cell.use_bias and cell.reset_after else cell.bias
+    def project(self: Any, inputs: Any, training: bool = False) -> Any:
+        """Return `x W + b`, with the first of two biases if `reset_after`; see `Equations`."""
+        projected = product(inputs, self.kernel, input_masks(self, inputs, training))
+        if not self.use_bias:
+            return projected
+        return ops.add(projected, self.bias[0] if self.reset_after else self.bias)
 
     def step(
-        self, cell: Any, projected: Any, states: Any, training: bool = False
+        self: Any, projected: Any, states: Any, training: bool = False
     ) -> tuple[list[Any], list[Any]]:
         """Take one step; see `Equations`."""
-        h, kernel, zr_units = states[0], cell.recurrent_kernel, 2 * cell.units
-        masks = self.recurrent_masks(cell, h, training)
-        gate, activation = cell.recurrent_activation, cell.activation
+        h, kernel, zr_units = states[0], self.recurrent_kernel, 2 * self.units
+        masks = recurrent_masks(self, h, training)
+        gate, activation = self.recurrent_activation, self.activation
         z, r, n = ops.split(projected, 3, axis=-1)
-        if cell.reset_after:
+        if self.reset_after:
             inner = product(h, kernel, masks)
-            if cell.use_bias:
-                inner = inner + cell.bias[1]
+            if self.use_bias:
+                inner = inner + self.bias[1]
             inner_z, inner_r, inner_n = ops.split(inner, 3, axis=-1)
             z, r = gate(z + inner_z), gate(r + inner_r)
             n = activation(n + r * inner_n)
         else:
-            zr_masks, n_masks = (
-                (masks[:2], masks[2:]) if isinstance(masks, list) else (masks, masks)
-            )
+            by_gate = isinstance(masks, (list, tuple))
+            zr_masks, n_masks = (masks[:2], masks[2:]) if by_gate else (masks, masks)
             inner_z, inner_r = ops.split(product(h, kernel[:, :zr_units], zr_masks), 2, axis=-1)
             z, r = gate(z + inner_z), gate(r + inner_r)
             n = activation(n + product(r * h, kernel[:, zr_units:], n_masks))
         return [z, r, n], [z * h + (1 - z) * n]
 
-    def fused_kind(self, cell: Any) -> str | None:
+    def fused_kind(self: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
-        return "gru" if cell.reset_after and _tanh_and_sigmoid(cell) else None
+        return "gru" if self.reset_after and _tanh_and_sigmoid(self) else None
 
-    def fused_weights(self, cell: Any) -> tuple[Any, Any, Any, Any]:
+    def fused_weights(self: Any) -> tuple[Any, Any, Any, Any]:
         """Return the weights, the reset gate before the update gate."""
 
         def reset_first(weight: Any) -> Any:
             z, r, n = ops.split(ops.convert_to_tensor(weight), 3, axis=-1)
             return ops.concatenate([r, z, n], axis=-1)
 
-        kernel = reset_first(cell.kernel)
+        kernel = reset_first(self.kernel)
         none = ops.zeros(kernel.shape[-1:], kernel.dtype)
-        biases = reset_first(cell.bias) if cell.use_bias else (none, none)
-        return kernel, reset_first(cell.recurrent_kernel), biases[0], biases[1]
+        biases = reset_first(self.bias) if self.use_bias else (none, none)
+        return kernel, reset_first(self.recurrent_kernel), biases[0], biases[1]
 
 
 def computes(function: Any, name: str) -> bool:
@@ -241,27 +246,35 @@ def _tanh_and_sigmoid(cell: Any) -> bool:
     return computes(cell.activation, "tanh") and computes(cell.recurrent_activation, "sigmoid")
 
 
-SIMPLE_RNN, LSTM, GRU = SimpleRNNEquations(), LSTMEquations(), GRUEquations()
-_KNOWN: dict[type, Equations] = {
-    keras.layers.SimpleRNNCell: SIMPLE_RNN,
-    keras.layers.LSTMCell: LSTM,
-    keras.layers.GRUCell: GRU,
+def require_named(cell: Any, gates: list[Any], states: list[Any]) -> None:
+    """Refuse a step that returns another number of gates or states than its cell names."""
+    for kind, names, found in (
+        ("gate", cell.gate_names, gates),
+        ("state", cell.state_names, states),
+    ):
+        if len(names) != len(found):
+            raise ValueError(
+                f"{type(cell).__name__} names {len(names)} {kind}s, {', '.join(names)}, and its "
+                f"step returned {len(found)}. Let `step` return (gates, states), one tensor for "
+                f"each name, and set `{kind}_names` to fit."
+            )
+
+
+_OF_KERAS: dict[type, type[Equations]] = {
+    keras.layers.SimpleRNNCell: SimpleRNNEquations,
+    keras.layers.LSTMCell: LSTMEquations,
+    keras.layers.GRUCell: GRUEquations,
 }
 
 
-def known_as(equations: Equations) -> Any:
-    """Class decorator: say that the cells of a class step by these equations."""
-
-    def register(cell_class: type) -> type:
-        _KNOWN[cell_class] = equations
-        return cell_class
-
-    return register
+def equations_of(cell: Any) -> type[Equations] | None:
+    """Return the equations of a cell, or None for one whose `call` is its own."""
+    kind = type(cell)
+    if issubclass(kind, Equations) and kind.call is Equations.call:
+        return kind
+    return _OF_KERAS.get(kind)
 
 
-def equations_of(cell: Any) -> Equations | None:
-    """Return the equations of a cell, or None for one whose step is its own.
-
-    A subclass counts as unknown unless it is registered: its `call` may compute something else.
-    """
-    return _KNOWN.get(type(cell))
+def follows_from_h(equations: type[Equations]) -> bool:
+    """Whether the first state of every step tells every gate and state, as `replay` needs it."""
+    return equations.step in {known.step for known in _OF_KERAS.values()}

@@ -18,7 +18,7 @@ from keras_rnnkit.recurrent.arguments import (
     Seed,
     given,
 )
-from keras_rnnkit.recurrent.equations import Equations, equations_of
+from keras_rnnkit.recurrent.equations import input_masks
 from keras_rnnkit.recurrent.rnn import Pass, RecurrentLayer, Result
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -39,11 +39,6 @@ class FusedLayer(RecurrentLayer):
         sequences = ops.cast(sequences, self.cell.compute_dtype)
         return super().begin(sequences, initial_state, mask, training)
 
-    @property
-    def equations(self) -> Equations:
-        """The cell's equations."""
-        return equations_of(self.cell)  # type: ignore[return-value]
-
     def run(self, settled: Pass) -> Result:
         """Make a pass on the path that `paths.decide` names."""
         settled = settled.without_padding()
@@ -54,36 +49,13 @@ class FusedLayer(RecurrentLayer):
                 + "; ".join(f"{c.name} is {c.value}: {c.remedy}" for c in path.failed)
                 + '. Pass use_cudnn="auto" to fall back to a loop.'
             )
-        return self.run_fused(settled) if path.fused else self._run_loop(settled)
-
-    def _run_loop(self, settled: Pass) -> Result:
-        """Step over time, recording only what is asked for."""
-        equations, kernel = self.equations, kernels.current()
-        inputs = settled.sequences
-        if kernel.HOISTS:
-            inputs = equations.project(self.cell, inputs, settled.training)
-        by_time = [ops.transpose(inputs, (1, 0, 2))]
-        if settled.mask is not None:
-            by_time.append(ops.expand_dims(ops.transpose(settled.mask), -1))
-
-        def step(states: Any, inputs_t: Any) -> Any:
-            projected = inputs_t[0]
-            if not kernel.HOISTS:
-                projected = equations.project(self.cell, projected, settled.training)
-            _, new = equations.step(self.cell, projected, states, settled.training)
-            if settled.mask is None:
-                return new
-            return [ops.where(inputs_t[1], x, held) for x, held in zip(new, states, strict=True)]
-
-        def keep(states: Any) -> Any:
-            if self.return_state_sequences:
-                return states
-            return states[:1] if self.return_sequences else []
-
-        scan = kernels.unrolled if self.unroll else kernel.scan
-        last, kept = scan(step, settled.states, by_time, keep)
-        sequences = [ops.transpose(sequence, (1, 0, 2)) for sequence in kept]
-        return Result(last[0], sequences[0] if sequences else None, list(last), sequences)
+        if path.path == "block":
+            return self._run_block(settled)
+        if path.fused:
+            return self.run_fused(settled)
+        inputs, step = self.by_equations(settled)
+        last, kept = self.loop(settled, inputs, settled.states, step)
+        return Result(last[0], kept[0] if kept else None, last, kept)
 
     def run_fused(self, settled: Pass) -> Result:
         """Run the fused kernel over the valid steps alone."""
@@ -97,10 +69,23 @@ class FusedLayer(RecurrentLayer):
         )
         return self.unpacked(settled, h, last, counts)
 
+    def _run_block(self, settled: Pass) -> Result:
+        """Run the kernel for small LSTMs, which returns every state, over the valid steps alone."""
+        sequence, _, counts = self.packed(settled)
+        weights = self.equations.fused_weights(self.cell)
+        sequences = kernels.current().block(sequence, settled.states, weights)
+        if settled.mask is not None:
+            sequences = [
+                masks.unpack(each, start, counts)
+                for each, start in zip(sequences, settled.states, strict=True)
+            ]
+        last = [each[:, -1] for each in sequences]
+        return Result(last[0], sequences[0], last, sequences)
+
     def packed(self, settled: Pass) -> Any:
         """The inputs as a fused kernel takes them: dropout applied, valid steps first."""
         sequence = settled.sequences
-        dropped = self.equations.input_masks(self.cell, sequence, settled.training)
+        dropped = input_masks(self.cell, sequence, settled.training)
         sequence = sequence if dropped is None else sequence * dropped
         if settled.mask is None:
             return masks.Packed(sequence, None, None)

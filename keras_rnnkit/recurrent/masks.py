@@ -59,7 +59,7 @@ def pack(sequence: Any, mask: Any) -> Packed:
 
 def zeroed(sequence: Any, mask: Any) -> Any:
     """Return the sequence, (batch, time, ...), with zeros at masked steps."""
-    return _where(mask, sequence, ops.zeros_like(sequence))
+    return where(mask, sequence, ops.zeros_like(sequence))
 
 
 def reversed_rows(sequence: Any, lengths: Any) -> Any:
@@ -96,22 +96,16 @@ def shown(outputs: Any, mask: Any, zero_output_for_mask: bool) -> Any:
         zero_output_for_mask: Keras's argument.
     """
     visible = mask if zero_output_for_mask else count_steps(mask) > 0
-    return _where(visible, outputs, ops.zeros_like(outputs))
+    return where(visible, outputs, ops.zeros_like(outputs))
 
 
 def last_shown(output: Any, mask: Any, zero_output_for_mask: bool) -> Any:
     """Return what `shown` has at the last step, from the output held there: (batch, ...)."""
     visible = mask[:, -1] if zero_output_for_mask else ops.any(mask, axis=1)
-    return _where(visible, output, ops.zeros_like(output))
+    return where(visible, output, ops.zeros_like(output))
 
 
-def held_from(sequence: Any, initial: Any, mask: Any) -> Any:
-    """Show the initial state before the first valid step of a state held everywhere else."""
-    initial = ops.broadcast_to(ops.expand_dims(initial, 1), ops.shape(sequence))
-    return _where(count_steps(mask) > 0, sequence, initial)
-
-
-def _where(condition: Any, kept: Any, other: Any) -> Any:
+def where(condition: Any, kept: Any, other: Any) -> Any:
     """`ops.where` for a condition that lacks the last axes."""
     for _ in range(kept.ndim - condition.ndim):
         condition = ops.expand_dims(condition, -1)

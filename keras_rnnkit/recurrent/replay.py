@@ -14,7 +14,7 @@ from keras_rnnkit.recurrent.linear_scan import linear_scan
 
 
 def states(
-    equations: Equations,
+    equations: type[Equations],
     cell: Any,
     sequences: Any,
     h: Any,
@@ -36,15 +36,20 @@ def states(
     Returns:
         One (batch, time, units) for each state; masked steps hold the state before them.
     """
-    if not isinstance(equations, LSTMEquations):
+    if not issubclass(equations, LSTMEquations):
         return [h]
     before = _before(h, initial_states[0])
     leak, drive = equations.leak_and_drive(cell, sequences, before, training)
-    return [h, _recurrence(leak, drive, initial_states[1], mask)]
+    return [h, recurrence(leak, drive, initial_states[1], mask)]
 
 
 def gates_and_states(
-    equations: Equations, cell: Any, sequences: Any, h: Any, initial_states: Any, mask: Any = None
+    equations: type[Equations],
+    cell: Any,
+    sequences: Any,
+    known: list[Any],
+    initial_states: Any,
+    mask: Any = None,
 ) -> tuple[list[Any], list[Any]]:
     """Return every gate at every step, in the order of `equations.gate_names`, and every state.
 
@@ -52,7 +57,8 @@ def gates_and_states(
         equations: As in `states`.
         cell: As in `states`.
         sequences: As in `states`.
-        h: As in `states`.
+        known: Every state at every step, held over masked ones; or h alone, of which the rest
+            follows for the equations that `follows_from_h` names.
         initial_states: As in `states`.
         mask: As in `states`.
 
@@ -60,12 +66,13 @@ def gates_and_states(
         One (batch, time, units) for each gate; at a masked step it is what the gate would have
         been, had the step counted. And what `states` returns.
     """
-    before = [_before(h, initial_states[0]), *(ops.zeros_like(h) for _ in initial_states[1:])]
-    gates, made = equations.step(cell, equations.project(cell, sequences), before)
-    if not isinstance(equations, LSTMEquations):
-        return gates, [h]
+    before = [_before(x, start) for x, start in zip(known, initial_states, strict=False)]
     # From a c of zero, `f c + i g` is i g.
-    return gates, [h, _recurrence(gates[1], made[1], initial_states[1], mask)]
+    before += [ops.zeros_like(known[0]) for _ in initial_states[len(known) :]]
+    gates, made = equations.step(cell, equations.project(cell, sequences), before)
+    if len(known) == len(made):
+        return gates, known
+    return gates, [*known, recurrence(gates[1], made[1], initial_states[1], mask)]
 
 
 def _before(h: Any, initial_h: Any) -> Any:
@@ -73,7 +80,7 @@ def _before(h: Any, initial_h: Any) -> Any:
     return ops.concatenate([ops.expand_dims(initial_h, 1), h[:, :-1]], axis=1)
 
 
-def _recurrence(leak: Any, drive: Any, initial: Any, mask: Any) -> Any:
+def recurrence(leak: Any, drive: Any, initial: Any, mask: Any) -> Any:
     """`c' = leak c + drive` at every step that counts, and c as it was at the others."""
     if mask is not None:
         counts = ops.expand_dims(mask, -1)

@@ -4,15 +4,17 @@ from __future__ import annotations  # short names of types in help and signature
 
 import inspect
 import itertools
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import keras
 from keras import ops, tree
 
-from keras_rnnkit.recurrent import masks
+from keras_rnnkit.recurrent import kernels, masks, replay
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, given
+from keras_rnnkit.recurrent.classical import StateCell
+from keras_rnnkit.recurrent.equations import Equations, equations_of, require_named
+from keras_rnnkit.recurrent.own_cell import Cell
 from keras_rnnkit.recurrent.states import put_back, value_of
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -66,16 +68,48 @@ class RecurrentLayer(keras.layers.RNN):
     states and arranges the results. A subclass defines `run`.
     """
 
+    paired = False  # whether it looks like a copy made by Keras's Bidirectional
+
     def __init__(self, *, return_state_sequences: bool, save_states: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True  # which Keras's own no longer do after 3.15
-        if save_states and not self.stateful:
+        self.return_state_sequences = return_state_sequences
+        self.save_states = save_states
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; refuse one that would be without effect, or with a wrong one."""
+        if name == "stateful" and value and self.built and self.states is None:
+            raise ValueError(
+                f"`stateful` of {self.name!r} must be set before the layer is built: the states "
+                "are made there, and it has none to carry. Make the layer with stateful=True, or "
+                "from its get_config(), and give it these weights by set_weights."
+            )
+        if name == "save_states" and value and not self.stateful:
             raise ValueError(
                 "`save_states=True` saves the states that a stateful layer carries; received "
                 "stateful=False. Pass stateful=True, or leave `save_states` out."
             )
-        self.return_state_sequences = return_state_sequences
-        self.save_states = save_states
+        if name == "zero_output_for_mask" and hasattr(self, "return_state_sequences"):
+            # Of all that sets it after the constructor, Keras's Bidirectional names its copies so.
+            self.paired = self.name.startswith(("forward_", "backward_"))
+        super().__setattr__(name, value)
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        """Make the weights, and the states that a stateful layer carries."""
+        if self.paired and self.return_state_sequences:
+            raise ValueError(
+                f"{self.name!r} has return_state_sequences=True, which keras.layers.Bidirectional "
+                "would take for one output and turn the wrong axis of. Use rk.Bidirectional."
+            )
+        super().build(sequences_shape, initial_state_shape)
+        if self.save_states:
+            for variable in tree.flatten(self.states):
+                value_of(variable)  # refuses what no file could hold
+
+    def get_initial_state(self, batch_size: Any) -> list[Any]:
+        """Return the states that the cell begins with: its own, or zeros nested as `state_size`."""
+        found = _starts(self.cell, batch_size, self.compute_dtype)
+        return list(found) if isinstance(found, (list, tuple)) else [found]
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the time axis, then call as every layer; see the class."""
@@ -105,6 +139,64 @@ class RecurrentLayer(keras.layers.RNN):
     def run(self, settled: Pass) -> Result:
         """Make a pass."""
         raise NotImplementedError
+
+    @property
+    def equations(self) -> type[Equations]:
+        """The cell's equations."""
+        return equations_of(self.cell)  # type: ignore[return-value]
+
+    def by_equations(self, settled: Pass) -> tuple[Any, Any]:
+        """What a loop over a cell with known equations reads at each step, and the step."""
+        equations, inputs = self.equations, settled.sequences
+        hoists = kernels.current().hoists(inputs)
+        if hoists:
+            inputs = equations.project(self.cell, inputs, settled.training)
+
+        def step(states: Any, inputs_t: Any) -> Any:
+            projected = inputs_t[0]
+            if not hoists:
+                projected = equations.project(self.cell, projected, settled.training)
+            gates, new = equations.step(self.cell, projected, states, settled.training)
+            if isinstance(self.cell, Cell):
+                require_named(self.cell, gates, new)
+            return new
+
+        return inputs, step
+
+    def loop(self, settled: Pass, inputs: Any, states: list[Any], step: Any) -> Any:
+        """Take a step at a time, recording only what is asked for; a masked one holds the states.
+
+        Args:
+            settled: The pass.
+            inputs: (batch, time, ...), what the steps read.
+            states: Before the first step, flat. The first is the output: zeros where it is None.
+            step: `step(states, [inputs_t, ...]) -> states`.
+
+        Returns:
+            The states after the last step; those asked for at every step, (batch, time, ...).
+        """
+        kernel = kernels.current()
+        scan = kernels.unrolled if self.unroll else kernel.scan
+        by_time = [_time_first(inputs)]
+        if settled.mask is not None:
+            by_time.append(ops.expand_dims(ops.transpose(settled.mask), -1))
+        if states[0] is None and scan is not kernels.unrolled:
+            states[0] = ops.zeros_like(step(states, [x[0] for x in by_time])[0])
+
+        def held(states: Any, inputs_t: Any) -> Any:
+            pairs = zip(step(states, inputs_t), states, strict=True)
+            return [
+                masks.where(inputs_t[1], x, ops.zeros_like(x) if before is None else before)
+                for x, before in pairs
+            ]
+
+        def keep(states: Any) -> Any:
+            if self.return_state_sequences:
+                return states
+            return states[:1] if self.return_sequences else []
+
+        last, kept = scan(step if settled.mask is None else held, states, by_time, keep)
+        return list(last), [_time_first(sequence) for sequence in kept]
 
     def begin(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Pass:
         """Settle the inputs of a call: states of the batch's size, the order, dropout masks."""
@@ -181,8 +273,8 @@ class RecurrentLayer(keras.layers.RNN):
             leaves = tree.flatten(default)
         dtypes = [
             getattr(cell, "compute_dtype", self.compute_dtype)
-            for cell in getattr(self.cell, "cells", [self.cell])
-            for _ in tree.flatten(cell.state_size)
+            for cell, states in _cells(self.cell, default)
+            for _ in tree.flatten(states)
         ]
         leaves = [ops.cast(x, dtype) for x, dtype in zip(leaves, dtypes, strict=True)]
         return list(tree.pack_sequence_as(default, leaves))
@@ -247,26 +339,38 @@ class RecurrentLayer(keras.layers.RNN):
         """Return the shape of each result of a call."""
         require_time_axis(self.name, keras.KerasTensor(sequences_shape))
         self._require_steps(sequences_shape)
-        shape = super().compute_output_shape(sequences_shape, initial_state_shape)
-        if not self.return_state_sequences:
-            return shape
-        shapes = shape if self.return_state else (shape,)
+        starts = self.get_initial_state(1)
 
-        def over_time(size: Any) -> Any:
-            if isinstance(size, (list, tuple)):
-                return [over_time(each) for each in size]
-            return (*sequences_shape[:2], size)
+        def states_behind(*lead: Any) -> list[Any]:
+            return tree.map_structure(lambda start: (*lead, *start.shape[1:]), starts)
 
-        return (*shapes, *(over_time(size) for size in self.state_size))
+        batch, time = sequences_shape[:2]
+        lead = (batch, time) if self.return_sequences else (batch,)
+        size = _output_shape(self.cell, starts)
+        found = [(*lead, *size)]
+        found += states_behind(batch) if self.return_state else []
+        found += states_behind(batch, time) if self.return_state_sequences else []
+        return tuple(found) if len(found) > 1 else found[0]
 
     def compute_mask(self, sequences: Any, previous_mask: Any) -> Any:
         """Pass the mask on with every result that has a time axis."""
         mask = tree.flatten(previous_mask)[0] if previous_mask is not None else None
         found = [mask if self.return_sequences else None]
-        states = len(tree.flatten(self.state_size))
+        states = len(tree.flatten(self.get_initial_state(1)))
         found += [None] * states * self.return_state
         found += [mask] * states * self.return_state_sequences
         return found if len(found) > 1 else found[0]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a layer from its configuration, one that Keras 2 wrote too."""
+        if config.get("time_major"):
+            raise ValueError(
+                f"{cls.__name__}: Keras 3 has no `time_major`; received time_major=True. Transpose "
+                "the sequences to (batch, time, features), and take it out of the configuration."
+            )
+        config = {name: value for name, value in config.items() if name != "time_major"}
+        return super().from_config(config, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Return Keras's configuration and what this package adds."""
@@ -281,8 +385,10 @@ class RecurrentLayer(keras.layers.RNN):
 class RNN(RecurrentLayer):
     """Keras's RNN that can return every state at every step, for any cell.
 
-    The cell may be Keras's, a list of cells, or a user's own with `call` and `state_size`; it runs
-    in Keras's own time loop, and its states are recorded there.
+    The cell may be Keras's, a list of cells, or a user's own with `call` and `state_size`, its
+    states of any nest and rank. Their shapes are those of the cell's `get_initial_state`, else
+    (batch, size) for each integer of `state_size`; the output has the shape of the first, or
+    `output_size`.
 
     Args:
         cell: A cell, or a list of cells to stack.
@@ -292,7 +398,7 @@ class RNN(RecurrentLayer):
     states, is nested as the cell nests them.
 
     Raises:
-        ValueError: If the cell has no `state_size` or no `call`.
+        ValueError: If the cell has no `state_size` or no `call`, or if there are several inputs.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk
@@ -333,97 +439,44 @@ class RNN(RecurrentLayer):
         super().__init__(**arguments)
 
     def run(self, settled: Pass) -> Result:
-        """Make a pass in Keras's time loop.
-
-        Under a mask the record stands first among the states: Keras's loop on JAX shows
-        `states[0]` at a masked step, whatever the output's width.
-        """
+        """Make a pass a step at a time, with the output carried before the states."""
         settled = settled.without_padding()
+        if self.linear:
+            return self._run_scan(settled)
+        if self._steps_by_equations():
+            inputs, by_equations = self.by_equations(settled)
+            last, kept = self.loop(settled, inputs, settled.states, by_equations)
+            return Result(last[0], kept[0] if kept else None, last, kept)
         cell_arguments = inspect.signature(self.cell.call).parameters
         kwargs = {"training": settled.training} if "training" in cell_arguments else {}
-        recorder = Recorder(self.cell, kwargs, self.return_state_sequences)
-        states: list[Any] = settled.states
-        if settled.mask is not None:
-            output = recorder.one_step(settled.sequences[:, 0], states)[0]
-            states = [recorder.join(ops.zeros_like(output), states), *states]
-        else:
-            recorder.first = False
-        loop = keras.layers.RNN(
-            recorder,
-            return_sequences=self.return_sequences or self.return_state_sequences,
-            unroll=self.unroll,
-            dtype=self.dtype_policy,
-            name="loop",
-        )
-        last, records, states = loop.inner_loop(
-            settled.sequences, states, settled.mask, training=settled.training
-        )
-        last_states = tree.flatten(list(states)[1:] if recorder.first else states)
-        last_output, *_ = recorder.part(last)
-        if not loop.return_sequences:
-            return Result(last_output, None, last_states, [])
-        outputs, *sequences = recorder.part(records)
-        if settled.mask is not None:
-            initial = tree.flatten(settled.states)
-            sequences = [
-                masks.held_from(sequence, start, settled.mask)
-                for sequence, start in zip(sequences, initial, strict=False)
-            ]
-        return Result(last_output, outputs, last_states, sequences)
 
+        def step(states: Any, inputs_t: Any) -> list[Any]:
+            nested = tree.pack_sequence_as(settled.states, list(states)[1:])
+            output, new = self.cell(inputs_t[0], nested, **kwargs)
+            return [output, *tree.flatten(new)]
 
-class Recorder:
-    """A step that shows `[output, *states]` of a cell's step, joined on one axis.
+        starts = [None, *tree.flatten(settled.states)]
+        last, kept = self.loop(settled, settled.sequences, starts, step)
+        return Result(last[0], kept[0] if kept else None, last[1:], kept[1:])
 
-    Attributes:
-        first: Whether the record stands first among the states, and is carried with them.
-    """
+    @property
+    def linear(self) -> bool:
+        """Whether the cell is linear in its state, so that all steps are computed at once."""
+        return self._steps_by_equations() and type(self.cell).step is Cell.step
 
-    state_size = 1
+    def _steps_by_equations(self) -> bool:
+        """Whether the cell's equations say all that a call of it would do."""
+        own = isinstance(self.cell, StateCell) and self.equations is not None
+        return own and self.cell.dtype_policy == self.dtype_policy and not self.cell.return_state
 
-    def __init__(self, cell: Any, kwargs: dict[str, Any], recording: bool) -> None:
-        self.cell = cell
-        self.kwargs = kwargs
-        self.recording = recording
-        self.first = True
-        self.shapes: list[tuple[int, ...]] = []
-
-    def __call__(self, inputs: Any, states: Any) -> Any:
-        """Take a step."""
-        states = list(states)[1:] if self.first else list(states)
-        output, new = self.one_step(inputs, states)
-        record = self.join(output, new)
-        return record, [record, *new] if self.first else new
-
-    call = __call__
-
-    def one_step(self, inputs: Any, states: list[Any]) -> Any:
-        """The cell's own step, its states nested as they came: stacks of one cell unnest them."""
-        output, new = self.cell(inputs, states, **self.kwargs)
-        return output, list(tree.pack_sequence_as(states, tree.flatten(new)))
-
-    def join(self, output: Any, states: Any) -> Any:
-        """Lay the output, and the states when they are recorded, side by side."""
-        parts = [output, *(tree.flatten(states) if self.recording else ())]
-        self.shapes = [tuple(part.shape[1:]) for part in parts]
-        if len(parts) == 1:
-            return output
-        flat = [
-            ops.reshape(part, (-1, math.prod(shape)))
-            for part, shape in zip(parts, self.shapes, strict=True)
-        ]
-        return ops.concatenate([ops.cast(part, output.dtype) for part in flat], axis=-1)
-
-    def part(self, record: Any) -> list[Any]:
-        """Undo `join` for a record, or a sequence of them."""
-        if len(self.shapes) == 1:
-            return [record]
-        lead = tuple(ops.shape(record)[:-1])
-        parts = cut(record, [math.prod(shape) for shape in self.shapes])
-        return [
-            ops.reshape(part, (*lead, *shape)) if len(shape) != 1 else part
-            for part, shape in zip(parts, self.shapes, strict=True)
-        ]
+    def _run_scan(self, settled: Pass) -> Result:
+        """Compute all steps of a cell that is linear in its state at once."""
+        cell = self.cell
+        gates = cell.gates(cell.project(settled.sequences, settled.training))
+        leak, drive = cell.leak_and_drive(gates)
+        require_named(cell, gates, [leak])
+        h = replay.recurrence(leak, drive, settled.states[0], settled.mask)
+        return Result(h[:, -1], h, [h[:, -1]], [h])
 
 
 def cut(joined: Any, sizes: list[int]) -> list[Any]:
@@ -435,9 +488,20 @@ def cut(joined: Any, sizes: list[int]) -> list[Any]:
     return [joined[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
+def _time_first(sequence: Any) -> Any:
+    """(batch, time, ...) from (time, batch, ...) and back."""
+    return ops.transpose(sequence, (1, 0, *range(2, sequence.ndim)))
+
+
 def require_time_axis(name: str, sequences: Any) -> None:
-    """Refuse an input that has lost its time axis, and say where it may have."""
-    rank = len(getattr(sequences, "shape", (0, 0, 0)))
+    """Refuse several inputs, and one that has lost its time axis; say where it may have."""
+    if not hasattr(sequences, "shape"):
+        raise ValueError(
+            f"`sequences` of {name!r} must be one array or tensor, (batch, time, features); "
+            f"received a {type(sequences).__name__}. Join several inputs on their last axis, and "
+            "part them in the cell; states go into `initial_state`."
+        )
+    rank = len(sequences.shape)
     if rank < 3:
         raise ValueError(
             f"`sequences` of {name!r}: expected ndim=3, (batch, time, features); found "
@@ -453,15 +517,39 @@ def draw_dropout(cell: Any, inputs: Any, states: Any) -> Any:
         A tensor of the shape of the cell's output, for the cell stacked on it.
     """
     if isinstance(cell, keras.layers.StackedRNNCells):
-        for one, state in zip(cell.cells, states, strict=True):
+        for one, state in _cells(cell, states):
             inputs = draw_dropout(one, inputs, state)
         return inputs
     h = tree.flatten(states)[0]
     if hasattr(cell, "get_dropout_mask"):
         cell.get_dropout_mask(inputs)
         cell.get_recurrent_dropout_mask(h)
-    size = getattr(cell, "output_size", None) or tree.flatten(cell.state_size)[0]
-    return ops.zeros((ops.shape(inputs)[0], size), h.dtype)
+    return ops.zeros((ops.shape(inputs)[0], *_output_shape(cell, states)), h.dtype)
+
+
+def _cells(cell: Any, states: Any) -> list[tuple[Any, Any]]:
+    """Each cell of a stack, or the only one, with its states."""
+    stacked = isinstance(cell, keras.layers.StackedRNNCells)
+    return list(zip(cell.cells, states, strict=True)) if stacked else [(cell, states)]
+
+
+def _starts(cell: Any, batch_size: Any, dtype: str) -> Any:
+    """The states that a cell begins with, nested as the cell nests them."""
+    if isinstance(cell, keras.layers.StackedRNNCells):
+        return [_starts(one, batch_size, dtype) for one in cell.cells]
+    if getattr(cell, "get_initial_state", None) is not None:
+        return cell.get_initial_state(batch_size=batch_size)
+    dtype = getattr(cell, "compute_dtype", dtype)
+    return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
+
+
+def _output_shape(cell: Any, states: Any) -> tuple[int, ...]:
+    """The shape of a cell's output, without the batch: that of its first state, unless it says."""
+    cell, states = _cells(cell, states)[-1]
+    size = getattr(cell, "output_size", None)
+    if size is None:
+        return tuple(tree.flatten(states)[0].shape[1:])
+    return tuple(size) if isinstance(size, (list, tuple)) else (size,)
 
 
 def release_dropout(cell: Any) -> None:

@@ -21,7 +21,8 @@ def get_states(model: Any) -> dict[str, list[np.ndarray]]:
         `return_state`; a stack of cells gives them flat. In code that is being compiled, tensors.
 
     Raises:
-        ValueError: If no layer is stateful, one is not built, or two have the same name.
+        ValueError: If no layer is stateful, one is not built, two have the same name, or the states
+            are on several replicas of a strategy.
 
     >>> import keras
     >>> import keras_rnnkit as rk
@@ -125,7 +126,17 @@ def value_of(variable: keras.Variable) -> Any:
     """Return a variable's value: an array of its own, or a tensor where code is being compiled.
 
     By way of a tensor: what Keras does with its own variables NumPy 2 deprecates.
+
+    Raises:
+        ValueError: If each replica of a strategy has its own.
     """
+    replicas = getattr(variable.value, "values", ())  # as tf.distribute.DistributedValues has them
+    if isinstance(replicas, tuple) and len(replicas) > 1:
+        raise ValueError(
+            f"{variable.path!r} is on {len(replicas)} replicas, each of which carries the states "
+            "of its own samples: no array and no file holds them all. Pass save_states=False, or "
+            "use one replica."
+        )
     value = ops.copy(variable)
     is_known = kernels.current().is_known(value)
     return np.array(ops.convert_to_numpy(value)) if is_known else value

@@ -1,8 +1,9 @@
-"""Another method in a layer's place, for the thread that looks at the layer and for no other."""
+"""Another method in a layer's or module's place, for the thread that looks and for no other."""
 
 import contextlib
 import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 looking = threading.RLock()  # one thread looks at a time
@@ -33,3 +34,18 @@ def replace_method(undo: contextlib.ExitStack, layer: Any, name: str, value: Any
             setattr(layer, name, before)
 
     undo.callback(restore)
+
+
+@contextlib.contextmanager
+def returned_calls(module: Any, name: str) -> Iterator[list[str]]:
+    """Note this thread's calls of a module's function, other than those that raise."""
+    own, found = getattr(module, name), []
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        result = own(*args, **kwargs)
+        found.append(name)
+        return result
+
+    with contextlib.ExitStack() as undo:
+        replace_method(undo, module, name, noted)
+        yield found

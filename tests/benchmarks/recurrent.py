@@ -33,10 +33,11 @@ def layer_for(variant, cell, units):
     return getattr(rk, cell)(units, return_sequences=True, return_state_sequences=sequences)
 
 
-def calls_for(layer, x, mask):
+def calls_for(layer, x, mask, jit_compile=False):
     """A forward pass and a training step over the layer, compiled as the backend compiles.
 
-    The third function waits for the device to have done what a call asked of it.
+    With `jit_compile` TensorFlow compiles by XLA. The third function waits for the device to have
+    done what a call asked of it.
     """
 
     def loss(results):
@@ -49,11 +50,11 @@ def calls_for(layer, x, mask):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        @tf.function
+        @tf.function(jit_compile=jit_compile)
         def forward(x, mask):
             return layer(x, mask=mask)
 
-        @tf.function
+        @tf.function(jit_compile=jit_compile)
         def step(x, mask):
             with tf.GradientTape() as tape:
                 value = loss(layer(x, mask=mask, training=True))

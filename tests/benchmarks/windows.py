@@ -50,14 +50,14 @@ def seconds_a_window(batches, count):
     return (time.perf_counter() - start) / windows
 
 
-def generator(data):
+def generator(data, batch=BATCH):
     """The generator of Chollet's book, as readers copy it."""
     first, last = LOOKBACK, len(data) - DELAY - 1
     random = np.random.default_rng(0)
     while True:
-        rows = random.integers(first, last, size=BATCH)
-        samples = np.zeros((BATCH, LENGTH, data.shape[-1]), np.float32)
-        targets = np.zeros(BATCH, np.float32)
+        rows = random.integers(first, last, size=batch)
+        samples = np.zeros((batch, LENGTH, data.shape[-1]), np.float32)
+        targets = np.zeros(batch, np.float32)
         for position, row in enumerate(rows):
             indices = range(row - LOOKBACK, row, STEP)
             samples[position] = data[indices]
@@ -73,14 +73,14 @@ def from_generator(data):
     return tf.data.Dataset.from_generator(lambda: generator(data), output_signature=signature)
 
 
-def keras_dataset(data):
+def keras_dataset(data, batch=BATCH):
     reach = (LENGTH - 1) * STEP + DELAY
     return keras.utils.timeseries_dataset_from_array(
         data[:-DELAY],
         data[reach:, 1],
         sequence_length=LENGTH,
         sampling_rate=STEP,
-        batch_size=BATCH,
+        batch_size=batch,
         shuffle=True,
         seed=1,
     )

@@ -30,19 +30,27 @@ def window_rows(start, spec):
 def window_starts(numbers, parts, spec, whole=None):
     """Starts of every window in one segment, with its targets in the parts, that reads whole rows.
 
-    Every `stride` rows from the first start that a segment and the parts allow.
+    Every `stride` rows from the first start that a segment and the parts allow. Up to `pad` input
+    rows may lie before the segment, and up to `pad_targets` of the last targets anywhere.
     """
     starts, first = [], {}
-    for start in range(len(numbers)):
+    for start in range(-spec.pad * spec.step, len(numbers)):
         inputs, targets = window_rows(start, spec)
-        rows = range(min(start, targets[0]), max(inputs[-1], targets[-1]) + 1)
+        targets = targets[: spec.horizon - spec.pad_targets]
+        if inputs[-1] not in range(len(numbers)):
+            continue
+        begin = numbers.index(numbers[inputs[-1]])
+        real = [row for row in inputs if row >= begin]
+        rows = range(min(real[0], targets[0]), max(inputs[-1], targets[-1]) + 1)
+        if len(inputs) - len(real) > spec.pad:
+            continue
         if rows[0] < 0 or rows[-1] >= len(numbers) or len({numbers[row] for row in rows}) > 1:
             continue
         judged = targets + [row for row in inputs if row > targets[-1]]
         if not all(any(a <= row < b for a, b in parts) for row in judged):
             continue
-        anchor = first.setdefault(numbers[start], start)
-        reads = [*inputs, *targets]
+        anchor = first.setdefault(numbers[rows[0]], start)
+        reads = [*real, *targets]
         if (start - anchor) % spec.stride == 0 and (whole is None or all(whole[r] for r in reads)):
             starts.append(start)
     return starts
@@ -62,13 +70,16 @@ def panels(draw, missing=True):
     return groups, times, whole
 
 
-def specs():
-    return st.builds(
-        rk.WindowSpec,
-        st.integers(1, 6),
-        step=st.integers(1, 3),
-        delay=st.integers(-8, 3),
-        horizon=st.integers(1, 3),
-        horizon_step=st.integers(1, 3),
-        stride=st.integers(1, 4),
+@st.composite
+def specs(draw, padded=False):
+    lookback, step, horizon = (draw(st.integers(1, most)) for most in (6, 3, 3))
+    return rk.WindowSpec(
+        lookback,
+        step=step,
+        delay=draw(st.integers(-8, 3)),
+        horizon=horizon,
+        horizon_step=draw(st.integers(1, 3)),
+        stride=draw(st.integers(1, 4)),
+        pad=draw(st.integers(0, -(-lookback // step) - 1)) if padded else 0,
+        pad_targets=draw(st.integers(0, horizon - 1)) if padded else 0,
     )

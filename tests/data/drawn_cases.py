@@ -168,7 +168,12 @@ def series_of(table, *, sentinel=False):
 
 def spec_of(numbers, *, spelt_out=True):
     """The same numbers as a WindowSpec."""
-    chosen = {"known": list(numbers.known), "static": list(numbers.static)}
+    chosen = {
+        "known": list(numbers.known),
+        "static": list(numbers.static),
+        "pad": numbers.pad,
+        "pad_targets": numbers.pad_targets,
+    }
     if spelt_out:
         chosen |= {"features": list(numbers.features), "targets": list(numbers.targets)}
     if isinstance(numbers.delay, tuple):

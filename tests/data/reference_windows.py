@@ -15,11 +15,18 @@ What the words are taken to mean where they leave room:
 - Starts are counted every `stride` rows from the first start at which those rules hold. Missing
   values do not move that count: a window that reads one is left out, and the others stay where
   they are in whole data.
+- With `pad`, up to so many of a window's input rows may lie before its segment. Nothing is read
+  there: the cells are 0 (and so are their marks), and the window tells which rows are real.
+- With `pad_targets`, up to so many of a window's last target rows may be unknown: behind the
+  segment, not in the part, or without a value that is to be read there. The rules above then hold
+  for the target rows before them. Targets of an unknown row are 0, and its weight is. A known
+  column is read at every target row of the segment, and is missing behind it; where it is missing
+  at one of these last rows, it is 0 and costs no window.
 - The value of a static column belongs to the group. It is missing only where no row of the group
   has one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 
@@ -51,6 +58,11 @@ class Numbers:
     targets: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
+    pad: int = 0  # input rows that may lie before the segment
+    pad_targets: int = 0  # last target rows that may be unknown
+
+
+OUTSIDE = -1  # in place of a row that does not exist
 
 
 @dataclass(frozen=True)
@@ -58,12 +70,13 @@ class Window:
     """One window: the rows it reads, and the cells it finds there."""
 
     group: object
-    input_rows: tuple[int, ...]  # rows of the table
+    input_rows: tuple[int, ...]  # rows of the table, or OUTSIDE
     target_rows: tuple[int, ...]
     past: tuple[tuple[float, ...], ...]  # a tuple of cells for each input row
     targets: tuple[tuple[float, ...], ...]  # a tuple of cells for each target row
     known: tuple[tuple[float, ...], ...]
     static: tuple[float, ...]
+    unknown: tuple[bool, ...] = ()  # for each target row, whether it is one
 
 
 class MissingValueReadError(Exception):
@@ -145,8 +158,16 @@ def is_possible(table, run, start, numbers):
     """Whether a start leaves all rows of its window in the segment, and its targets in the part."""
     inputs = input_places(start, numbers)
     targets = target_places(start, numbers)
+    if targets:
+        targets = targets[: len(targets) - numbers.pad_targets]
+    before = [place for place in inputs if place < 0]
+    if len(before) > numbers.pad:
+        return False
     for place in inputs + targets:
-        if place < 0 or place >= len(run):
+        if place >= len(run) or (place < 0 and place not in before):
+            return False
+    for place in targets:
+        if place < 0:
             return False
     if not targets:
         return is_in_part(table, run[inputs[-1]])
@@ -166,30 +187,53 @@ def static_value(table, label, name):
     return float("nan")
 
 
-def read_cells(table, rows, names):
-    """A tuple of cells for each of the rows."""
+def read_cells(table, rows, names, outside):
+    """A tuple of cells for each of the rows; of a row that does not exist, `outside` in each."""
     read = []
     for row in rows:
         cells = []
         for name in names:
-            cells.append(table.columns[name][row])
+            cells.append(outside if row == OUTSIDE else table.columns[name][row])
         read.append(tuple(cells))
     return tuple(read)
 
 
+def rows_at(run, places):
+    """The rows of the table at these places of a segment, OUTSIDE where there is none."""
+    return tuple(run[place] if 0 <= place < len(run) else OUTSIDE for place in places)
+
+
 def read_window(table, label, run, start, numbers):
     """Read every cell of one window."""
-    input_rows = tuple(run[place] for place in input_places(start, numbers))
-    target_rows = tuple(run[place] for place in target_places(start, numbers))
+    input_rows = rows_at(run, input_places(start, numbers))
+    target_rows = rows_at(run, target_places(start, numbers))
+    nan = float("nan")
     return Window(
         group=label,
         input_rows=input_rows,
         target_rows=target_rows,
-        past=read_cells(table, input_rows, numbers.features),
-        targets=read_cells(table, target_rows, numbers.targets),
-        known=read_cells(table, target_rows, numbers.known),
+        past=read_cells(table, input_rows, numbers.features, 0.0),
+        targets=read_cells(table, target_rows, numbers.targets, nan),
+        known=read_cells(table, target_rows, numbers.known, nan),
         static=tuple(static_value(table, label, name) for name in numbers.static),
     )
+
+
+def settle_horizon(window, table, numbers, missing):
+    """The window without what is unknown at the end of its horizon."""
+    rows = len(window.target_rows)
+    unknown = [False] * rows
+    targets, known = list(window.targets), list(window.known)
+    for place in range(rows - numbers.pad_targets, rows):
+        row = window.target_rows[place]
+        lacking = reads_missing([targets[place]])
+        if missing != "mask":
+            lacking = lacking or reads_missing([known[place]])
+            known[place] = tuple(0.0 if is_missing(cell) else cell for cell in known[place])
+        unknown[place] = row == OUTSIDE or not is_in_part(table, row) or lacking
+        if unknown[place]:
+            targets[place] = (0.0,) * len(numbers.targets)
+    return replace(window, targets=tuple(targets), known=tuple(known), unknown=tuple(unknown))
 
 
 def reads_missing(rows_of_cells):
@@ -206,7 +250,7 @@ def candidates(table, numbers):
     found = []
     for label, run in segments(table):
         passed = None  # starts since the last one that was taken
-        for start in range(len(run)):
+        for start in range(-numbers.pad * numbers.step, len(run)):
             if passed is not None:
                 passed = passed + 1
             if not is_possible(table, run, start, numbers):
@@ -225,6 +269,8 @@ def windows(table, numbers, missing="drop"):
     """
     found = []
     for window in candidates(table, numbers):
+        if window.target_rows:
+            window = settle_horizon(window, table, numbers, missing)
         missing_input = (
             reads_missing(window.past)
             or reads_missing(window.known)
@@ -255,20 +301,22 @@ def with_marks(cells):
 
 def masked(window):
     """The same window with marks beside its inputs."""
-    return Window(
-        group=window.group,
-        input_rows=window.input_rows,
-        target_rows=window.target_rows,
-        past=tuple(with_marks(cells) for cells in window.past),
-        targets=window.targets,
+    past = []
+    for row, cells in zip(window.input_rows, window.past, strict=True):
+        past.append(cells + cells if row == OUTSIDE else with_marks(cells))
+    return replace(
+        window,
+        past=tuple(past),
         known=tuple(with_marks(cells) for cells in window.known),
         static=with_marks(window.static),
     )
 
 
-def mean_weight(window, weights):
-    """The mean weight of a window's target rows; `weights` has one for each row of the table."""
-    total = 0.0
-    for row in window.target_rows:
-        total = total + weights[row]
-    return total / len(window.target_rows)
+def weight_of(window, weights):
+    """The mean weight of a window's known target rows; `weights` has one for each row.
+
+    With a horizon that may be unknown in part, a weight for each target row, 0 where it is unknown.
+    """
+    known = [row for row, off in zip(window.target_rows, window.unknown, strict=True) if not off]
+    mean = sum(weights[row] for row in known) / len(known)
+    return tuple(0.0 if off else mean for off in window.unknown)

@@ -220,3 +220,43 @@ def test_polars_keeps_the_types():
     assert frame.schema["time"] == pl.Datetime
     assert frame.schema["group"] == pl.String
     assert frame.schema["step"] == pl.Int64
+
+
+@pytest.mark.parametrize("by_group", [None, False, True])
+@pytest.mark.parametrize("targets", [["v"], ["v", "T"]])
+def test_quantiles_stand_beside_each_other(by_group, targets):
+    series = weather()
+    scaler = None if by_group is None else rk.Scaler(by_group=by_group).fit(series)
+    spec = rk.WindowSpec(6, horizon=3, targets=targets)
+    truth = true_targets(series, spec, scaler=scaler)
+    predictions = np.stack([truth - 1, truth, truth + 2], axis=-1)
+    levels = [0.1, 0.5, 0.9]
+    for shown in (predictions, predictions.squeeze()):
+        frame = rk.to_frame(shown, series, spec, scaler=scaler, quantiles=levels, backend="pandas")
+        assert "prediction" not in frame
+        assert frame["q0.5"].to_numpy() == pytest.approx(frame["truth"].to_numpy(), abs=1e-4)
+        spread = np.array([1.0] * len(frame))
+        if scaler is not None:
+            at = series.groups.index if by_group else lambda group: 0
+            spread = np.array(
+                [
+                    scaler.scale[at(group), scaler.columns.index(name)]
+                    for group, name in zip(frame["group"], frame["target"], strict=True)
+                ]
+            )
+        assert (frame["q0.5"] - frame["q0.1"]).to_numpy() == pytest.approx(spread, abs=1e-4)
+        assert (frame["q0.9"] - frame["q0.5"]).to_numpy() == pytest.approx(2 * spread, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "message"),
+    [
+        ([0.1, 1.0], "must lie between 0 and 1"),
+        ([], "must lie between 0 and 1"),
+        ([0.9, 0.1], "must increase"),
+        ([0.1, 0.5], r"a last axis of 2 for quantiles=\[0.1, 0.5\], received \(4, 1, 3\)"),
+    ],
+)
+def test_quantiles_that_do_not_fit_are_refused(quantiles, message):
+    with pytest.raises(ValueError, match=message):
+        rk.to_frame(np.zeros((4, 1, 3)), np.arange(7.0), rk.WindowSpec(3), quantiles=quantiles)

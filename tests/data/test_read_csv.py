@@ -126,7 +126,7 @@ def test_cells_that_are_missing(write, cell):
 
 def test_decimal_comma(write):
     path = write("Zeit;T;p\n01.02.2024 00:00;-1,5;1.234,5\n01.02.2024 01:00;2;1.013\n")
-    series = rk.read_csv(path, decimal=",")
+    series = rk.read_csv(path, decimal=",", thousands=".")
     assert series.values.tolist() == [[-1.5, 1234.5], [2, 1013]]
     assert series.time[1] == np.datetime64("2024-02-01T01:00")
     with pytest.raises(ValueError, match=r"line 2, column 'T': expected a number, received '-1,5'"):
@@ -349,7 +349,11 @@ def test_hidden_files_of_a_zip_are_passed_over(tmp_path):
 
 def test_a_dot_is_no_thousands_mark_by_chance(write):
     def read(cell):
-        return rk.read_csv(write(f"a;b\n{cell};1\n"), decimal=",").values[0, 0]
+        path = write(f"a;b\n{cell};1\n")
+        if "." in cell:  # one at a time is no mark of thousands unless it was passed
+            with pytest.raises(ValueError, match="line 2, column 'a': expected a number"):
+                rk.read_csv(path, decimal=",")
+        return rk.read_csv(path, decimal=",", thousands=".").values[0, 0]
 
     for cell, number in (("1.234,5", 1234.5), ("-1.234.567", -1234567), ("0,5", 0.5), ("7", 7)):
         assert read(cell) == number
@@ -440,3 +444,14 @@ def test_infinity_in_words_is_missing(write):
 
 def test_a_header_is_no_number_that_python_alone_reads(write):
     assert rk.read_csv(write("day,1_0\n2024-01-01,5\n")).names == ("1_0",)
+
+
+@pytest.mark.parametrize("cell", ["2017013", "7.5", "True", "-"])
+def test_a_part_of_the_times_that_holds_numbers_alone_is_named(tmp_path, monkeypatch, cell):
+    """Rows come a chunk at a time, and pandas makes of each chunk what it will."""
+    monkeypatch.setattr("keras_rnnkit.data.text_table.CHUNK_ROWS", 3)
+    rows = [f"2024-01-{day:02d} 00:00,{day}" for day in range(1, 4)]
+    path = tmp_path / "parts.csv"
+    path.write_text("\n".join(["when,x", *rows, *[f"{cell},9"] * 3]) + "\n")
+    with pytest.raises(ValueError, match=rf"received '{cell}' in row 3"):
+        rk.read_csv(path)

@@ -49,8 +49,12 @@ def expected_content(window, numbers, options, weights):
         content["static"] = window.static
     if numbers.targets:
         content["targets"] = squeezed(window.targets) if options["squeeze"] else window.targets
-        if options["weighted"]:
-            content["weight"] = (reference.mean_weight(window, weights),)
+        if options["weighted"] or numbers.pad_targets:
+            rows = len(window.target_rows) if numbers.pad_targets else 1
+            every = weights if options["weighted"] else [1.0] * 1000
+            content["weight"] = reference.weight_of(window, every)[:rows]
+    if numbers.pad:
+        content["mask"] = tuple(row != reference.OUTSIDE for row in window.input_rows)
     if options["return_index"]:
         content["input_row"] = window.input_rows[-1]
         if numbers.targets or numbers.known:
@@ -71,23 +75,23 @@ def contents(batch, case, options):
     batch = list(batch) if isinstance(batch, tuple) else [batch]
     inputs = batch.pop(0)
     if not isinstance(inputs, dict):
-        assert not numbers.known
-        assert not numbers.static
+        assert not any((numbers.known, numbers.static, numbers.pad))
         inputs = {"past": inputs}
     arrays = dict(inputs)
     if numbers.targets:
         arrays["targets"] = batch.pop(0)
-        if options["weighted"]:
+        if options["weighted"] or numbers.pad_targets:
             arrays["weight"] = batch.pop(0)
-    for values in arrays.values():
-        assert np.asarray(values).dtype == np.float32
+    for name, values in arrays.items():
+        assert np.asarray(values).dtype == (bool if name == "mask" else np.float32)
     arrays = {name: np.asarray(values).tolist() for name, values in arrays.items()}
     if options["return_index"]:
         index = {name: np.asarray(values) for name, values in batch.pop(0).items()}
         row_of = np.array(case.row_of)
         arrays["input_row"] = row_of[index["input_row"]].tolist()
         if numbers.targets or numbers.known:
-            arrays["target_rows"] = row_of[index["target_rows"]].tolist()
+            rows = index["target_rows"]
+            arrays["target_rows"] = np.where(rows < 0, rows, row_of[rows]).tolist()
         if case.table.group is not None:
             # TensorFlow gives text as bytes.
             labels = index["group"].tolist()
@@ -121,6 +125,8 @@ def compare(case, options, make, epochs=1):
     gathered = case.row_of != sorted(case.row_of)  # then a list of weights is refused
     if not case.numbers.targets or (gathered and case.table.time is None):
         options = {**options, "weighted": False}
+    if case.numbers.pad_targets:
+        options = {**options, "squeeze": False}
     expected = [
         expected_content(window, case.numbers, options, weights_of(case)[0])
         for window in reference.windows(case.table, case.numbers, case.missing)
@@ -341,6 +347,55 @@ def flat(values):
     if not isinstance(values, list | tuple):
         return [values]
     return [number for part in values for number in flat(part)]
+
+
+# ---- both ends of the record
+
+
+def padded(case, data):
+    """The case with windows that may begin before a segment does, or end behind it."""
+    numbers = case.numbers
+    rows = len(reference.input_places(0, numbers))
+    horizon = len(reference.target_places(0, replace(numbers, targets=("a",))))
+    pad = data.draw(st.integers(0, rows - 1))
+    most = horizon - 1 if numbers.targets else 0
+    case.numbers = replace(numbers, pad=pad, pad_targets=data.draw(st.integers(0, most)))
+    case.spec = spec_of(case.numbers, spelt_out=case.spec.features is not None)
+    event(f"pad: {pad > 0}, pad_targets: {case.numbers.pad_targets > 0}")
+    return case
+
+
+@examples(300)
+@given(cases(delays=(-3, 4)), options_of_batches(), st.data())
+def test_the_loader_pads_as_the_meaning_says(case, options, data):
+    compare(padded(case, data), options, rk.WindowLoader, epochs=2)
+
+
+@examples(25, share=0.025)
+@given(cases(), options_of_batches(), st.data())
+def test_the_dataset_pads_as_the_meaning_says(case, options, data):
+    compare(padded(case, data), options, rk.window_dataset)
+
+
+@examples(60, share=0.1)
+@given(cases(delays=(-3, 4)), st.data())
+def test_describe_counts_padded_windows(case, data):
+    case = padded(case, data)
+    whole = reference.candidates(case.table, case.numbers)
+    kept = reference.windows(case.table, case.numbers, case.missing)
+    report = rk.describe(case.series, case.spec, missing=case.missing, batch_size=3).parts["all"]
+    assert report.windows == len(kept)
+    assert report.missing == len(whole) - len(kept)
+    rows = {row for window in kept for row in window.input_rows}
+    assert report.input_rows == len(rows - {reference.OUTSIDE})
+    if case.numbers.targets:
+        known = {
+            row
+            for window in kept
+            for row, off in zip(window.target_rows, window.unknown, strict=True)
+            if not off
+        }
+        assert report.target_rows == len(known)
 
 
 # ---- by hand

@@ -465,7 +465,6 @@ def test_an_index_is_not_lost_without_a_word():
     days = pd.date_range("2024-01-01", periods=3)
     for index in (
         pd.MultiIndex.from_product([["a"], days]),
-        pd.PeriodIndex(days, freq="D"),
         pd.Index(["2024-01-01", "2024-01-02", "2024-01-05"]),
     ):
         frame = pd.DataFrame({"y": [1.0, 2, 3]}, index=index)

@@ -9,14 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_rnnkit.data import steps as steps_module
 from keras_rnnkit.data import times as times_module
-from keras_rnnkit.data.times import (
-    format_duration,
-    infer_step,
-    is_time,
-    parse_step,
-    steps_between,
-)
+from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
+from keras_rnnkit.data.time_formats import is_time
 
 MOMENTS = st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2199, 12, 31))
 
@@ -319,6 +315,6 @@ def test_steps_are_counted_in_every_chunk(monkeypatch):
     times = np.concatenate(([0], np.cumsum(steps)))
     inside = generator.random(200) < 0.8
     for rows in (1, 7, 64, 1000):
-        monkeypatch.setattr(times_module, "CHUNK_ROWS", rows)
+        monkeypatch.setattr(steps_module, "CHUNK_ROWS", rows)
         assert infer_step(times, inside) == 1
         assert steps_between(times, 2).tolist() == (steps == 2).tolist()

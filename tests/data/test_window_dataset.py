@@ -626,11 +626,6 @@ def test_a_map_in_half_precision_is_scaled_in_single(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (
-            {"batch_size": 4, "batchsize": 4},
-            TypeError,
-            "unexpected .* 'batchsize'. The options are: batch_size, s",
-        ),
         ({"batch_size": 4, "seed": 2**63}, ValueError, r"seed= must be below 2\*\*63"),
         ({"batch_size": 4, "scaler": "x"}, TypeError, "scaler= must be a Scaler, received str"),
     ],

@@ -116,7 +116,3 @@ def test_each_epoch_of_fit_shows_every_window():
     for epoch in range(3):
         shown = np.concatenate([targets for at, targets in seen if at == epoch])
         assert set(shown.tolist()) == set(range(1, 50))
-    with pytest.raises(TypeError, match=r"unexpected .* 'workers'. The options are: batch_size, "):
-        rk.WindowLoader(np.arange(50.0), rk.WindowSpec(1), batch_size=10, workers=2)
-    with pytest.raises(TypeError, match=r"missing a required .* 'batch_size'"):
-        rk.WindowLoader(np.arange(50.0), rk.WindowSpec(1))

@@ -32,7 +32,7 @@ def starts_of(series, spec, missing="drop"):
 
 
 @settings(max_examples=600)
-@given(panel=panels(), spec=specs())
+@given(panel=panels(), spec=specs(padded=True))
 def test_windows_equal_the_brute_force_list(panel, spec):
     series = make_series(panel)
     if series is None:
@@ -48,7 +48,7 @@ def test_windows_equal_the_brute_force_list(panel, spec):
 
 
 @settings(max_examples=300)
-@given(panel=panels(), spec=specs(), data=st.data())
+@given(panel=panels(), spec=specs(padded=True), data=st.data())
 def test_windows_of_parts_equal_the_brute_force_list(panel, spec, data):
     series = make_series(panel)
     if series is None:

@@ -1,5 +1,7 @@
 """The examples run to their end as a newcomer runs them, and show what they promise."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 
@@ -48,3 +50,39 @@ def test_recurrent_dropout_shows_the_old_formula_and_ours(quick):
     }
     assert largest["old"] > 1e20
     assert largest["ours"] <= 1
+
+
+def test_shop_forecast_forecasts_every_shop_of_a_panel(quick, tmp_path):
+    text, files = quick("shop_forecast.py")
+    assert "GENERATED" in text
+    assert "same weekday, last week" in text
+    assert files == {"forecast.csv", "forecast.png", "ids.json", "model.keras"}
+    frame = pd.read_csv(tmp_path / "out" / "forecast.csv")
+    assert (
+        frame.groupby("group")["time"].agg(["min", "max", "size"]).to_numpy().tolist()
+        == [["2024-07-01", "2024-07-14", 14]] * 12
+    )
+    assert (frame["sales"] > 0).all()
+
+
+def test_shop_forecast_reads_a_file_of_ones_own(run_example, tmp_path):
+    days = pd.date_range("2024-01-01", periods=74)
+    random = np.random.default_rng(0)
+    shops = []
+    for name, first in (("north", 0), ("south", 48)):
+        sales = random.poisson(50, 74).astype(float)
+        sales[60:] = np.nan
+        rows = {"date": days, "store": name, "sold": sales, "advert": days.day % 9 == 0}
+        shops.append(pd.DataFrame(rows)[first:])
+    table = pd.concat(shops).assign(advert=lambda frame: frame["advert"].astype(int))
+    options = ["--csv", "sales.csv", "--time", "date", "--group", "store", "--target", "sold"]
+    options += ["--known", "advert", "--quick", "--output", "out"]
+    table.to_csv("sales.csv", index=False)
+    run_example("shop_forecast.py", *options)
+    frame = pd.read_csv(tmp_path / "out" / "forecast.csv")
+    assert frame.groupby("group")["time"].min().to_dict() == dict.fromkeys(
+        ["north", "south"], "2024-03-01"
+    )
+    table[:-1].to_csv("sales.csv", index=False)
+    with pytest.raises(ValueError, match="known= ends 1 row too early for group 'south'"):
+        run_example("shop_forecast.py", *options)

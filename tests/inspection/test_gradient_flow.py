@@ -546,8 +546,9 @@ def nested_jacobian():
     return jacobian
 
 
-def test_nested_states_and_states_of_a_higher_rank():
-    layer = keras.layers.RNN(Nested(), return_sequences=True, name="nested")
+@pytest.mark.parametrize("library", [keras.layers, rk])
+def test_nested_states_and_states_of_a_higher_rank(library):
+    layer = library.RNN(Nested(), return_sequences=True, name="nested")
     x = inputs(2, 5).astype("float32")
     traced = rk.trace(layer, x)["nested"]
     assert {name: state.shape[2:] for name, state in traced.states.items()} == {
@@ -574,6 +575,32 @@ def test_nested_states_and_states_of_a_higher_rank():
     many = rk.gradient_flow(layer, np.tile(x, (128, 1, 1)), np.zeros(256), loss, batch_size=256)
     exact = [np.linalg.norm(power) / 3 for power in powers]
     np.testing.assert_allclose(many["nested"].carried, exact, rtol=0.15)  # of the mean square
+
+
+def test_every_tool_looks_into_a_convolution():
+    """No weight leads back and the forget gate is open, so that c is carried whole."""
+    cell = keras.layers.ConvLSTM1D(2, 1, padding="same", name="conv").cell
+    layer = rk.RNN(cell, name="conv", return_state_sequences=True)
+    start = keras.Input((5, 3, 2))
+    output, *_, c = layer(start)
+    model = keras.Model(start, keras.layers.Dense(1)(keras.layers.Flatten()(output)))
+    x = np.random.default_rng(0).normal(size=(2, 5, 3, 2)).astype("float32")
+    bias = np.repeat([0.0, 20.0, 0.0, 0.0], 2)
+    layer.set_weights([*layer.get_weights()[:1], np.zeros((1, 2, 8)), bias])
+    traced = rk.trace(model, x)["conv"]
+    wanted = keras.ops.convert_to_numpy(keras.Model(start, c)(x))
+    np.testing.assert_allclose(traced.states["state_1"], wanted, rtol=1e-5)
+    h, c = (traced.states[name][:, -1] for name in ("h", "state_1"))
+    dh_by_dc = h / np.tanh(c) * (1 - np.tanh(c) ** 2)
+    norms = np.sqrt(1 + (dh_by_dc**2).max(axis=(1, 2)))
+    wanted = np.stack([*[norms] * 4, np.ones(2)], axis=1)
+    np.testing.assert_allclose(rk.jacobian_norms(layer, x), wanted, rtol=1e-4)
+    monitor = rk.RecurrentMonitor(x, np.zeros((2, 1)))
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((2, 1)), verbose=0, callbacks=[monitor])
+    *carried, last = rk.gradient_flow(model, x, np.zeros((2, 1)))["conv"].norms["state_1"]
+    np.testing.assert_allclose(carried, carried[:1] * 4, rtol=1e-2)
+    assert carried[0] > last == 0  # the loss reads h alone
 
 
 def test_a_stack_has_the_product_of_all_its_states():

@@ -7,22 +7,25 @@ from keras import ops
 def gradients(function, values):
     """Gradients of a scalar function of tensors, as NumPy arrays."""
     values = [ops.convert_to_tensor(value) for value in values]
+    return [ops.convert_to_numpy(gradient) for gradient in tensor_gradients(function, values)]
+
+
+def tensor_gradients(function, values):
+    """Gradients of a scalar function of tensors, as tensors."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
             tape.watch(values)
             loss = function(*values)
-        found = tape.gradient(loss, values)
-    elif keras.backend.backend() == "jax":
+        return tape.gradient(loss, values)
+    if keras.backend.backend() == "jax":
         import jax
 
-        found = jax.grad(lambda args: function(*args))(values)
-    else:
-        values = [value.detach().requires_grad_() for value in values]
-        function(*values).backward()
-        found = [value.grad for value in values]
-    return [ops.convert_to_numpy(gradient) for gradient in found]
+        return jax.grad(lambda args: function(*args))(values)
+    values = [value.detach().requires_grad_() for value in values]
+    function(*values).backward()
+    return [value.grad for value in values]
 
 
 def with_weights(layer, weights, *args, **kwargs):

@@ -202,6 +202,21 @@ def install(monkeypatch):
         monkeypatch.setattr(kernel, "KERNELS", counted)
 
 
+def watch_block(monkeypatch):
+    """Count the calls of the kernel that trains small LSTMs, which runs as it is."""
+    from keras_rnnkit.recurrent import kernels
+
+    CALLS.clear()
+    kernel = kernels.current()
+    own = kernel.block
+
+    def counting(*args):
+        CALLS.append(("block", 1))
+        return own(*args)
+
+    monkeypatch.setattr(kernel, "block", counting)
+
+
 def _counted(kind, function):
     def counting(*args):
         parameters = next(a for a in args if isinstance(a, list))

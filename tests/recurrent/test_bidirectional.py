@@ -122,3 +122,50 @@ def test_what_does_not_fit_is_refused():
         rk.Bidirectional(rk.GRU(3))(inputs(), initial_state=[np.zeros((BATCH, 3), "float32")])
     with pytest.raises(ValueError, match="expected ndim=3"):
         rk.Bidirectional(rk.GRU(3))(inputs()[:, 0])
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("cell", [rk.LSTM, lambda *a, **k: rk.RNN(rk.GRUCell(*a), **k)])
+def test_keras_own_is_refused_around_state_sequences_and_nothing_else(cell, tmp_path):
+    def layer(name="any", sequences=True, **options):
+        return cell(3, name=name, return_state_sequences=sequences, **options)
+
+    x = inputs()
+    theirs = keras.layers.Bidirectional
+    for wrapped in (
+        lambda: theirs(layer(return_sequences=True)),
+        lambda: theirs(layer(return_state=True), merge_mode=None),
+        lambda: theirs(layer("forward_x"), backward_layer=layer("y", go_backwards=True)),
+        lambda: theirs.from_config(theirs(layer()).get_config()),
+    ):
+        for call in (lambda both: both(x), lambda both: both(keras.Input(x.shape[1:]))):
+            with pytest.raises(ValueError, match=r"wrong axis of\. Use rk\.Bidirectional"):
+                call(wrapped())
+    theirs(layer(sequences=False, return_sequences=True))(x)
+    ours = rk.Bidirectional(layer("forward_x", return_sequences=True))
+    kept = rk.Bidirectional(
+        layer("forward_x"), backward_layer=layer("backward_x", go_backwards=True)
+    )
+    start = keras.Input(x.shape[1:])
+    alone = layer("backward_x", go_backwards=True)
+    results = [ours(start), kept(start), alone(start), layer("forward_y")(start)]
+    model = keras.Model(start, keras.tree.flatten(results))
+    again = keras.Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    for one, other in zip(arrays(again(x)), arrays(model(x)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.backends
+def test_what_is_set_later_is_set_in_both_directions():
+    """Else `return_sequences` turned the axis of the units."""
+    later, early = rk.Bidirectional(make("LSTM")), both("LSTM", return_sequences=True)
+    later.return_sequences = True
+    later.stateful = True
+    later.build((BATCH, TIME, FEATURES))
+    later.set_weights(early.get_weights())
+    x = inputs()
+    np.testing.assert_allclose(*arrays([later(x), early(x)]), rtol=1e-6)
+    assert all(state.any() for layer in later.directions() for state in arrays(layer.states))
+    with pytest.raises(ValueError, match=r"`stateful` of 'forward_.*before the layer is built"):
+        early.stateful = True

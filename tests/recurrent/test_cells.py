@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_rnnkit as rk
-from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.equations import equations_of, recurrent_masks
 from tests import reference
 from tests.recurrent.cases import (
     BATCH,
@@ -128,12 +128,12 @@ def test_recurrent_dropout_keeps_the_state_bounded(cell):
 @pytest.mark.parametrize("cell", CELLS[1:])  # nothing leaks through a SimpleRNN
 def test_the_bound_fails_when_the_leaked_state_is_masked(cell, monkeypatch):
     """Keras 2's fault, put into the equations: the state that leaks through takes the mask too."""
-    equations = equations_of(cell_of(cell))
-    step = type(equations).step
+    equations = equations_of(make(cell).cell)
+    step = equations.step
 
-    def masked_step(self, cell, projected, states, training=False):
-        gates, _ = step(self, cell, projected, states, training)
-        masks = self.recurrent_masks(cell, states[0], training)
+    def masked_step(cell, projected, states, training=False):
+        gates, _ = step(cell, projected, states, training)
+        masks = recurrent_masks(cell, states[0], training)
         mask = masks[0] if isinstance(masks, list) else masks
         if len(states) == 1:
             z, _, n = gates
@@ -142,7 +142,7 @@ def test_the_bound_fails_when_the_leaked_state_is_masked(cell, monkeypatch):
         c = f * states[1] * mask + i * g
         return gates, [o * cell.activation(c), c]
 
-    monkeypatch.setattr(type(equations), "step", masked_step)
+    monkeypatch.setattr(equations, "step", masked_step)
     layer = make(cell, recurrent_dropout=0.2, return_state_sequences=True, use_cudnn=False)
     layer.build((4, 240, 1))
     weights = arrays(layer.weights)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import keras_rnnkit as rk
+from keras_rnnkit.recurrent import kernels
 from tests import reference
 from tests.recurrent import reference_kernels
-from tests.recurrent.autodiff import gradients, with_weights
+from tests.recurrent.autodiff import compiled, gradients, tensor_gradients, with_weights
 from tests.recurrent.cases import CELLS, arrays, inputs, make, states_of, weights_of
 
 pytestmark = pytest.mark.backends
@@ -42,16 +43,22 @@ DTYPE, TOLERANCE = ("float32", 1e-5) if keras.backend.backend() == "jax" else ("
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("path", ["loop", "fused"])
+@pytest.mark.parametrize("path", ["loop", "fused", "block"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_are_those_of_the_equations(cell, path, masked, monkeypatch):
     backend = keras.backend.backend()
+    # The block computes in float32 alone.
+    dtype, tolerance = ("float32", 1e-5) if path == "block" else (DTYPE, TOLERANCE)
     if backend == "jax" and not masked:
         pytest.skip("the masked case has every term; each compiles for seconds here")
     if path == "fused":
         if cell == "GRU reset before" or (backend == "jax" and cell != "LSTM"):
             pytest.skip("no fused kernel computes this cell on this backend")
         reference_kernels.install(monkeypatch)
+    if path == "block":
+        if cell != "LSTM" or not kernels.current().BLOCKS:
+            pytest.skip("the block trains the LSTM on TensorFlow alone")
+        reference_kernels.watch_block(monkeypatch)
     mask = MASK if masked else None
     weights = weights_of(cell, FEATURES, UNITS, "float64")
     x = inputs(BATCH, TIME, FEATURES, "float64")
@@ -69,25 +76,32 @@ def test_gradients_are_those_of_the_equations(cell, path, masked, monkeypatch):
     layer = make(
         cell,
         units=UNITS,
-        dtype=DTYPE,
+        dtype=dtype,
         return_sequences=True,
         return_state=True,
         return_state_sequences=True,
-        use_cudnn=path == "fused",
+        use_cudnn={"loop": False, "fused": True, "block": "auto"}[path],
     )
     layer.build(x.shape)
+    options = {"mask": mask, "training": path == "block"}
 
     def loss(x, *rest):
         tensors, initial = rest[:3], list(rest[3:])
-        output, *others = with_weights(layer, tensors, x, initial_state=initial, mask=mask)
+        output, *others = with_weights(layer, tensors, x, initial_state=initial, **options)
         last, sequences = others[: len(initial)], others[len(initial) :]
         results = [output, *sequences, *last]
         return weighted(results, shares)
 
-    found = gradients(loss, [value.astype(DTYPE) for value in (x, *weights, *states)])
+    values = [value.astype(dtype) for value in (x, *weights, *states)]
     wanted = finite_differences(wanted_loss, [x, *weights, *states])
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+    for one, other in zip(gradients(loss, values), wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    if path == "block":
+        # In a graph a tape looks gradients up elsewhere.
+        graph = compiled(lambda *values: tensor_gradients(loss, values), jit=False)
+        for one, other in zip(arrays(graph(*values)), wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+        assert len(reference_kernels.CALLS) == 2
 
 
 PADDED = {

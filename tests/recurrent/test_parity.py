@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_rnnkit.recurrent import kernels
 from tests import reference
 from tests.recurrent import reference_kernels
 from tests.recurrent.autodiff import compiled
@@ -29,17 +30,28 @@ pytestmark = pytest.mark.backends
 EVERYTHING = {"return_sequences": True, "return_state": True, "return_state_sequences": True}
 
 
-@pytest.fixture(params=["loop", "fused"])
-def use_cudnn(request, monkeypatch):
-    """Both paths: the loop by `use_cudnn=False`, the kernel (or its stand-in) by True."""
-    reference_kernels.install(monkeypatch)
-    return request.param == "fused"
+@pytest.fixture(params=["loop", "fused", "block"])
+def path(request, monkeypatch):
+    """The loop by `use_cudnn=False`, the kernel (or a stand-in) by True, the block in training."""
+    if request.param != "block":
+        reference_kernels.install(monkeypatch)
+    elif kernels.current().BLOCKS:
+        reference_kernels.watch_block(monkeypatch)
+    return request.param
 
 
-def skip_without_kernel(cell, use_cudnn):
+def skip_without_kernel(cell, path):
     kinds = {"LSTM"} if keras.backend.backend() == "jax" else {"SimpleRNN", "LSTM", "GRU"}
-    if use_cudnn and cell not in kinds:
+    if path == "fused" and cell not in kinds:
         pytest.skip("no fused kernel computes this cell on this backend")
+    if path == "block" and (cell != "LSTM" or not kernels.current().BLOCKS):
+        pytest.skip("the block trains the LSTM on TensorFlow alone")
+
+
+def on(path):
+    """Arguments of a layer, and of its call, that lead to the path."""
+    use_cudnn = {"loop": False, "fused": True, "block": "auto"}[path]
+    return {"use_cudnn": use_cudnn, **EVERYTHING}, {"training": path == "block"}
 
 
 def assert_close(found, wanted, rtol=1e-5, atol=2e-6):
@@ -51,24 +63,19 @@ def assert_close(found, wanted, rtol=1e-5, atol=2e-6):
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_result_is_that_of_the_equations(cell, mask, backwards, use_cudnn):
-    skip_without_kernel(cell, use_cudnn)
+def test_every_result_is_that_of_the_equations(cell, mask, backwards, path):
+    skip_without_kernel(cell, path)
     x, states, mask = inputs(), states_of(cell), mask_of(mask)
+    options, call = on(path)
     for zero in (False, True):
-        layer = ready(
-            cell,
-            go_backwards=backwards,
-            zero_output_for_mask=zero,
-            use_cudnn=use_cudnn,
-            **EVERYTHING,
-        )
+        layer = ready(cell, go_backwards=backwards, zero_output_for_mask=zero, **options)
         wanted = reference.run(cell, weights_of(cell), x, states, mask, backwards, zero)
-        found = arrays(layer(x, mask=mask, initial_state=states))
+        found = arrays(layer(x, mask=mask, initial_state=states, **call))
         assert_close(found, [wanted["outputs"], *wanted["last"], *wanted["states"]])
         layer.return_sequences = layer.return_state_sequences = False
-        found = arrays(layer(x, mask=mask, initial_state=states))
+        found = arrays(layer(x, mask=mask, initial_state=states, **call))
         assert_close(found, [wanted["outputs"][:, -1], *wanted["last"]])
-    assert bool(reference_kernels.CALLS) == use_cudnn
+    assert bool(reference_kernels.CALLS) == (path != "loop")
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -89,14 +96,16 @@ def test_results_are_those_of_keras_layer(cell, mask, backwards):
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_stateful_batches_continue_one_another(cell, mask, use_cudnn):
-    skip_without_kernel(cell, use_cudnn)
+def test_stateful_batches_continue_one_another(cell, mask, path):
+    skip_without_kernel(cell, path)
     x, mask = inputs(), mask_of(mask)
-    layer = ready(cell, stateful=True, use_cudnn=use_cudnn, **EVERYTHING)
+    options, call = on(path)
+    layer = ready(cell, stateful=True, **options)
     whole = reference.run(cell, weights_of(cell), x, mask=mask)
     halves = [slice(0, 2), slice(2, TIME)]
     found = [
-        arrays(layer(x[:, half], mask=None if mask is None else mask[:, half])) for half in halves
+        arrays(layer(x[:, half], mask=None if mask is None else mask[:, half], **call))
+        for half in halves
     ]
     count = len(whole["states"])
     for index in range(count):
@@ -120,13 +129,17 @@ def test_mixed_precision_is_close_to_the_equations(cell, mask, policy):
     assert_close(found, [wanted["outputs"], *wanted["last"], *wanted["states"]], atol=tolerance)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_graph_gives_what_eager_gives(cell, mask, jit):
+def test_a_graph_gives_what_eager_gives(cell, mask, jit, training):
+    if training and (cell != "LSTM" or not kernels.current().BLOCKS):
+        pytest.skip("training takes the path of inference")
     x, states, mask = inputs(), states_of(cell), mask_of(mask)
     layer = ready(cell, **EVERYTHING)
-    function = compiled(lambda x, *states: layer(x, initial_state=list(states), mask=mask), jit)
+    options = {"mask": mask, "training": training}
+    function = compiled(lambda x, *states: layer(x, initial_state=list(states), **options), jit)
     if function is None:
         pytest.skip("this backend has no such mode")
     wanted = reference.run(cell, weights_of(cell), x, states, mask)
@@ -136,7 +149,7 @@ def test_a_graph_gives_what_eager_gives(cell, mask, jit):
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])
 def test_the_kernel_stands_in_a_graph(cell, monkeypatch):
-    skip_without_kernel(cell, use_cudnn=True)
+    skip_without_kernel(cell, "fused")
     reference_kernels.install(monkeypatch)
     x, states, mask = inputs(), states_of(cell), mask_of("empty row")
     layer = ready(cell, use_cudnn=True, **EVERYTHING)
@@ -161,15 +174,17 @@ def test_unrolled_gives_what_the_loop_gives(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_unknown_batch_and_time(cell, use_cudnn):
-    skip_without_kernel(cell, use_cudnn)
+def test_unknown_batch_and_time(cell, path):
+    if path == "block":
+        pytest.skip("the block asks for a known batch size")
+    skip_without_kernel(cell, path)
     sequences = keras.Input((None, FEATURES))
     mask = keras.Input((None,), dtype="bool")
-    layer = make(cell, use_cudnn=use_cudnn, **EVERYTHING)
+    layer = make(cell, **on(path)[0])
     results = layer(sequences, mask=mask)
     assert {result.shape for result in results} == {(None, None, UNITS), (None, UNITS)}
     layer.set_weights(weights_of(cell))
-    if keras.backend.backend() == "tensorflow" and use_cudnn:
+    if keras.backend.backend() == "tensorflow" and path == "fused":
         # The stand-in needs the shape that cuDNN finds out at run time: look at the graph alone.
         return
     model = keras.Model([sequences, mask], results)

@@ -32,7 +32,7 @@ def test_replay_finds_every_state_and_gate_of_keras_cell(cell, mask):
     x, h, *initial = (ops.convert_to_tensor(a) for a in (x, wanted["states"][0], *states))
     valid = None if mask is None else ops.convert_to_tensor(mask)
     found = replay.states(equations, layer.cell, x, h, initial, valid)
-    gates, again = replay.gates_and_states(equations, layer.cell, x, h, initial, valid)
+    gates, again = replay.gates_and_states(equations, layer.cell, x, [h], initial, valid)
     for states in (found, again):
         for one, other in zip(arrays(states), wanted["states"], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)

@@ -155,3 +155,99 @@ def test_a_stack_may_have_its_policy_layer_by_layer():
     for each in (None, mask):
         output, *_ = layer(x, mask=each)
         assert tuple(output.shape) == (2, 3)
+
+
+class Nested(keras.layers.Layer):
+    """States [h, [count, square]], the last of rank 3; they stand in state_size if `sized`."""
+
+    output_size = FEATURES
+
+    def __init__(self, own_start, **kwargs):
+        super().__init__(**kwargs)
+        self.state_size = [FEATURES, [1, FEATURES]]
+        if own_start:
+            self.get_initial_state = self.start
+
+    def start(self, batch_size):
+        zeros = keras.ops.zeros
+        return [zeros((batch_size, FEATURES)), [zeros((batch_size, 1)), zeros((batch_size, 2, 2))]]
+
+    def call(self, inputs, states):
+        h, (count, square) = states
+        h = 0.5 * h + inputs
+        outer = square + h[:, :1, None] if len(square.shape) == 3 else square + h
+        return 2 * h, [h, [count + 1, outer]]
+
+
+def nested_reference(x, mask, own_start):
+    """Outputs, then every state at every step, by hand."""
+    h, count = np.zeros((BATCH, FEATURES)), np.zeros((BATCH, 1))
+    square = np.zeros((BATCH, 2, 2) if own_start else (BATCH, FEATURES))
+    found, output = [], np.zeros((BATCH, FEATURES))
+    for t in range(TIME):
+        valid = mask[:, t, None]
+        new = 0.5 * h + x[:, t]
+        h, output = np.where(valid, new, h), np.where(valid, 2 * new, output)
+        count = count + valid
+        added = new[:, :1, None] if own_start else new
+        square = square + added * valid.reshape(-1, *[1] * (square.ndim - 1))
+        found.append((output, h, count, square))
+    return [np.stack(each, axis=1) for each in zip(*found, strict=True)]
+
+
+@pytest.mark.parametrize("own_start", [True, False])
+@pytest.mark.parametrize("options", [{}, {"unroll": True}, {"stateful": True}])
+@pytest.mark.parametrize("kind", ["none", "left", "empty row"])
+def test_states_of_any_nest_and_rank(kind, options, own_start):
+    x, mask = inputs(), mask_of(kind)
+    valid = np.ones((BATCH, TIME), bool) if mask is None else mask
+    layer = rk.RNN(Nested(own_start), **EVERYTHING, **options)
+    results = layer(x, mask=mask)
+    output, *states = nested_reference(x, valid, own_start)
+    expected = [output, *(state[:, -1] for state in states), *states]
+    for one, other in zip(arrays(results), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert [type(part) for part in results[1:3]] == [type(part) for part in results[3:]]
+    shapes = [tuple(each.shape) for each in keras.tree.flatten(results)]
+    symbolic = layer(keras.KerasTensor(x.shape), mask=mask)
+    assert [each.shape for each in keras.tree.flatten(symbolic)] == shapes
+    if mask is not None:
+        masks_out = layer.compute_mask(x, ops.convert_to_tensor(mask))
+        assert [each is None for each in masks_out] == [False, *[True] * 3, *[False] * 3]
+    if options == {"stateful": True}:
+        for one, other in zip(arrays(layer.states), states, strict=True):
+            np.testing.assert_allclose(one, other[:, -1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["ConvLSTM1D", "ConvLSTM2D"])
+def test_a_convolution_in_the_cell(name, masked):
+    make = getattr(keras.layers, name)
+    space = (4,) * (int(name[-2]))
+    options = {"padding": "same", "return_sequences": True}
+    theirs = make(2, 3, return_state=True, **options)
+    x = np.random.default_rng(0).normal(size=(BATCH, TIME, *space, 3)).astype("float32")
+    start = keras.Input(x.shape[1:])
+    layer = rk.RNN(make(2, 3, **options).cell, **EVERYTHING)
+    model = keras.Model(start, layer(start))
+    assert [each.shape for each in model.outputs] == [
+        (None, *lead, *space, 2) for lead in ((TIME,), (), (), (TIME,), (TIME,))
+    ]
+    theirs.build(x.shape)
+    layer.set_weights(theirs.get_weights())
+    mask = mask_of("right") if masked else None
+    found = arrays(layer(x, mask=mask))
+    for length in range(1, TIME + 1):  # each state sequence, by Keras's layer on every prefix
+        rows = np.ones(BATCH, bool) if mask is None else mask[:, length - 1]
+        output, *last = arrays(theirs(x[rows, :length]))
+        for one, other in zip(found[3:], last, strict=True):
+            np.testing.assert_allclose(one[rows, length - 1], other, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[0][rows, length - 1], output[:, -1], rtol=1e-4, atol=1e-5)
+
+
+def test_several_inputs_are_refused():
+    x = inputs()
+    for layer in (rk.RNN(rk.LSTMCell(3)), rk.GRU(3), rk.Bidirectional(rk.GRU(3))):
+        for given in ([x, x], [keras.Input((TIME, 3)), keras.Input((TIME, 3))]):
+            with pytest.raises(ValueError, match=r"must be one array or tensor.*received a list"):
+                layer(given)

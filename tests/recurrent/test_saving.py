@@ -1,14 +1,17 @@
 """Arguments and weights survive: configs, clones, files read in a new process, Keras's layers."""
 
+import json
 import os
 import subprocess
 import sys
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 import keras_rnnkit as rk
+from tests import reference
 from tests.recurrent.cases import (
     BATCH,
     CELLS,
@@ -150,3 +153,102 @@ def test_weights_go_to_and_from_keras_layers_by_set_weights():
         assert [w.path.split("/", 1)[1] for w in ours.weights] == [
             w.path.split("/", 1)[1] for w in theirs.weights
         ]
+
+
+def keras_2_config(cell, name, **options):
+    """A layer as TensorFlow 2.9 wrote it."""
+    config = {
+        "name": name,
+        "trainable": True,
+        "dtype": "float32",
+        "return_sequences": False,
+        "return_state": False,
+        "go_backwards": False,
+        "stateful": False,
+        "unroll": False,
+        "time_major": False,
+        "units": UNITS,
+        "activation": "tanh",
+        "use_bias": True,
+        "kernel_initializer": {"class_name": "GlorotUniform", "config": {"seed": None}},
+        "recurrent_initializer": {
+            "class_name": "Orthogonal",
+            "config": {"gain": 1.0, "seed": None},
+        },
+        "bias_initializer": {"class_name": "Zeros", "config": {}},
+        "kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.25}},
+        "recurrent_regularizer": None,
+        "bias_regularizer": None,
+        "activity_regularizer": None,
+        "kernel_constraint": {"class_name": "MaxNorm", "config": {"max_value": 2, "axis": 0}},
+        "recurrent_constraint": None,
+        "bias_constraint": None,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+    }
+    if cell == "SimpleRNN":
+        del config["time_major"]
+    else:
+        config |= {"recurrent_activation": "sigmoid", "implementation": 1}
+    if cell == "LSTM":
+        config["unit_forget_bias"] = True
+    elif cell.startswith("GRU"):
+        config["reset_after"] = cell == "GRU"
+    return {"class_name": cell.split()[0], "config": config | options}
+
+
+def write_keras_2(path, cell, both, **options):
+    """A whole model of one layer in an .h5 file of Keras 2; return its weights."""
+    layer = keras_2_config(cell, "inner", **options)
+    names, weights = ["outer/inner"], weights_of(cell)
+    if both:
+        config = {"name": "outer", "trainable": True, "dtype": "float32"}
+        config |= {"layer": layer, "merge_mode": "concat"}
+        layer = {"class_name": "Bidirectional", "config": config}
+        names, weights = ["outer/forward", "outer/backward"], weights + weights_of(cell, seed=9)
+    entry = {"batch_input_shape": [None, TIME, FEATURES], "dtype": "float32"}
+    entry |= {"sparse": False, "ragged": False, "name": "input_1"}
+    layers = [{"class_name": "InputLayer", "config": entry}, layer]
+    model = {"class_name": "Sequential", "config": {"name": "sequential", "layers": layers}}
+    paths = [f"{n}/{w}:0" for n in names for w in ("kernel", "recurrent_kernel", "bias")]
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(model)
+        groups = file.create_group("model_weights")
+        for attributes in (file.attrs, groups.attrs):
+            attributes.update({"keras_version": "2.9.0", "backend": "tensorflow"})
+        groups.attrs["layer_names"] = [layer["config"]["name"].encode()]
+        group = groups.create_group(layer["config"]["name"])
+        group.attrs["weight_names"] = [each.encode() for each in paths]
+        for name, value in zip(paths, weights, strict=True):
+            group.create_dataset(name, data=value)
+    return weights
+
+
+OURS = {kind: getattr(rk, kind) for kind in ("SimpleRNN", "LSTM", "GRU", "Bidirectional")}
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_whole_model_of_keras_2(cell, both, tmp_path):
+    path = tmp_path / "old.h5"
+    weights = write_keras_2(path, cell, both)
+    model = keras.models.load_model(path, custom_objects=OURS)
+    layer = model.layers[-1]
+    assert type(layer) is (rk.Bidirectional if both else OURS[cell.split()[0]])
+    inner = layer.forward_layer if both else layer
+    assert isinstance(inner, OURS[cell.split()[0]])
+    assert inner.cell.kernel_regularizer.l2 == pytest.approx(0.25)
+    assert inner.cell.kernel_constraint.max_value == 2
+    for one, other in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    x = inputs()
+    found = arrays(model(x))[0]
+    wanted = reference.run(cell, weights[:3], x)["outputs"][:, -1]
+    np.testing.assert_allclose(found[:, :UNITS], wanted, rtol=1e-5, atol=2e-6)
+
+
+def test_time_first_is_refused(tmp_path):
+    write_keras_2(tmp_path / "old.h5", "LSTM", False, time_major=True)
+    with pytest.raises(ValueError, match=r"received time_major=True\. Transpose"):
+        keras.models.load_model(tmp_path / "old.h5", custom_objects=OURS)

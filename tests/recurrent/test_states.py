@@ -1,5 +1,8 @@
 """States carried from batch to batch: for a layer, for a model, in training, on disk."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -106,6 +109,69 @@ def test_mistakes_are_named():
         rk.get_states(rk.LSTM(3, stateful=True))
     with pytest.raises(ValueError, match="stateful=False"):
         rk.LSTM(3, save_states=True)
+    with pytest.raises(ValueError, match="stateful=False"):
+        rk.LSTM(3).save_states = True
+
+
+@pytest.mark.parametrize("make", [lambda: rk.LSTM(3), lambda: rk.RNN([rk.GRUCell(2)])])
+def test_stateful_is_set_before_the_layer_is_built_or_not_at_all(make):
+    late, early = make(), make()
+    late(inputs())
+    with pytest.raises(ValueError, match=r"`stateful` of .*must be set before the layer is built"):
+        late.stateful = True
+    late(inputs())
+    early.stateful = True
+    early(inputs())
+    assert all(state.any() for state in arrays(early.states))
+    early.stateful = False
+    early.stateful = True
+
+
+REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+import keras_rnnkit as rk
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    for wrap in (lambda layer: layer, rk.Bidirectional):
+        for save_states in (False, True):
+            layer = wrap(rk.GRU(2, stateful=True, save_states=save_states))
+            try:
+                model = keras.Sequential([keras.Input((5, 3), batch_size=2), layer])
+                rk.reset_states(model)
+                print("built")
+                rk.get_states(model)
+            except ValueError as error:
+                print(error)
+"""
+
+
+def test_states_that_replicas_hold_apart_are_not_saved_in_part():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow mirrors variables")
+    # A program of its own, since logical devices are set before TensorFlow starts.
+    run = subprocess.run(
+        [sys.executable, "-c", REPLICAS], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    lines = [line.split(" is on 2 replicas")[0] for line in run.stdout.splitlines()]
+    assert [line if line == "built" else "refused" for line in lines] == [
+        "built",
+        "refused",
+        "refused",
+    ] * 2
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, rk.Bidirectional])
+def test_a_layer_in_time_distributed_is_called_twice(wrap):
+    outer = keras.layers.TimeDistributed(wrap(make("LSTM")))
+    long, short = (np.stack([inputs(time=t, seed=s) for s in (1, 2)], 1) for t in (TIME, 3))
+    starts = [keras.Input(x.shape[1:]) for x in (long, short)]
+    model = keras.Model(starts, [outer(start) for start in starts])
+    for found, x in zip(model([long, short]), (long, short), strict=True):
+        for step in range(2):
+            wanted = outer.layer(x[:, step])
+            np.testing.assert_allclose(*arrays([found[:, step], wanted]), rtol=1e-5, atol=1e-6)
 
 
 # Keras's own `save` converts TensorFlow's variables in a way that NumPy 2 deprecates.

@@ -3,21 +3,31 @@
 Every file defines
 
     LOOP              the name that a time loop goes by in a report: "loop" or "scan"
-    HOISTS            whether taking in all inputs before the loop pays there
     COMPILES          whether a layer that would run the fused kernel may be compiled (by XLA, or by
                       torch.compile, where it runs the loop instead)
+    BLOCKS            whether there is a kernel for the training of small LSTMs on a CPU; only then
+                      are `block_condition` and `block` there
     FUSED_FROM_UNITS  units from which the fused kernel was measured to be no slower than the loop
     scan(step, states, inputs, keep) -> (last_states, kept)
                       run `step(states, inputs_t) -> states` over the first axis of each input,
                       stacking `keep(states)` of each step
     device(tensor) -> "GPU" or "CPU"
                       where the tensor lies; where the backend would put it, when None or symbolic
+    hoists(tensor)    whether taking in all inputs before the loop pays where the tensor lies
     is_known(tensor)  whether it has a value, and is no part of code that is being compiled
     fused_conditions(kind, dtype, tensor, compiled) -> list of (name, value, holds, remedy)
                       what this machine and this input must be for the fused kernel; the last one
                       is about compilation
     fused(kind, sequence, states, weights, lengths) -> (outputs, last_states)
                       run it
+    block_condition(kind, dtype, tensor, units, compiled) -> (name, value, holds, remedy)
+                      by what it is decided whether the block runs; None where it cannot
+    block(sequence, states, weights) -> state sequences
+                      run it: each state at each step, (batch, time, units), for what `fused` takes
+                      of one direction
+    watched(compiled) -> context manager of a list
+                      one entry for each fused kernel that code other than this package's calls in
+                      this thread, and whose result it keeps; `compiled` as in fused_conditions
     compiled(function) -> function
                       the same function of nested tensors, compiled where that pays, with no
                       gradient through it
@@ -74,8 +84,17 @@ class Machine:
 
 
 def current() -> Any:
-    """Return the kernels of the backend that Keras runs on."""
-    return importlib.import_module(f"{__name__}.{keras.backend.backend()}")
+    """Return the kernels of the backend that Keras runs on.
+
+    Kept once imported: torch.compile traces no import.
+    """
+    backend = keras.backend.backend()
+    if backend not in _imported:
+        _imported[backend] = importlib.import_module(f"{__name__}.{backend}")
+    return _imported[backend]
+
+
+_imported: dict[str, Any] = {}
 
 
 def unrolled(step: Any, states: Any, inputs: Any, keep: Any) -> Any:

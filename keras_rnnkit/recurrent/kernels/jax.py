@@ -1,4 +1,4 @@
-"""JAX: `lax.scan` over inputs taken in beforehand, and cuDNN's LSTM."""
+"""JAX: `lax.scan`, on a GPU over inputs taken in beforehand, and cuDNN's LSTM."""
 
 import os
 import warnings
@@ -11,12 +11,13 @@ import jax.numpy as jnp
 
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.kernels import Machine
+from keras_rnnkit.recurrent.watch import returned_calls
 
 LOOP = "scan"
-HOISTS = True
 # On an H200 the scan took 0.36 of cuDNN's time forward and 0.74 of it in training at 32 units
 # (128 x 240 x 14); at 256 units (256 x 200 x 128) they were level.
 FUSED_FROM_UNITS = 256
+BLOCKS = False
 COMPILES = True
 
 cudnn_lstm = jax.experimental.rnn.lstm
@@ -35,6 +36,11 @@ def scan(step: Any, states: Any, inputs: Any, keep: Any) -> Any:
 def device(tensor: Any) -> str:
     """GPU or CPU; see the package's docstring."""
     return "GPU" if jax.default_backend() == "gpu" else "CPU"
+
+
+def hoists(tensor: Any) -> bool:
+    """On a GPU: on a CPU, XLA makes one pass of both products of a step."""
+    return device(tensor) == "GPU"
 
 
 def is_known(tensor: Any) -> bool:
@@ -86,6 +92,11 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
         [forward, *(masks.reversed_rows(each, counted) for each in backward)],
         [[h[d], c[d]] for d in range(directions)],
     )
+
+
+def watched(compiled: bool) -> Any:
+    """Note the calls of `lstm`; see the package's docstring."""
+    return returned_calls(jax.experimental.rnn, "lstm")
 
 
 def compiled(function: Any) -> Any:

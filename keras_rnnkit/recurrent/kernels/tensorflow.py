@@ -9,10 +9,14 @@ import tensorflow as tf
 
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.kernels import Machine
+from keras_rnnkit.recurrent.watch import returned_calls
 
 LOOP = "loop"
-HOISTS = False
 FUSED_FROM_UNITS = 0
+BLOCKS = True
+# Units, and multiplications in a time step, up to which a training step of the block takes at most
+# 0.77 of the loop's time: docs/benchmarks/backends.md.
+BLOCK_UNITS, BLOCK_PRODUCTS = 32, 2**17
 COMPILES = False
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
@@ -31,7 +35,10 @@ def scan(step: Any, states: Any, inputs: Any, keep: Any) -> Any:
     count = len(written)
 
     def body(t: Any, *carried: Any) -> Any:
-        states = step(carried[count:], [array.read(t) for array in read])
+        before = carried[count:]
+        states = step(before, [array.read(t) for array in read])
+        for state, like in zip(states, before, strict=True):
+            state.set_shape(like.shape)  # a step may know less of it
         arrays = [a.write(t, x) for a, x in zip(carried[:count], keep(states), strict=True)]
         return (t + 1, *arrays, *states)
 
@@ -54,6 +61,11 @@ def device(tensor: Any) -> str:
         return "GPU" if "GPU" in placed.upper() else "CPU"
     # Logical devices would set up the GPUs, after which their memory growth is fixed.
     return "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
+
+
+def hoists(tensor: Any) -> bool:
+    """Never; see the package's docstring."""
+    return False
 
 
 def is_known(tensor: Any) -> bool:
@@ -112,6 +124,94 @@ def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> 
     )
 
 
+def block_condition(
+    kind: str | None, dtype: str, tensor: Any, units: int, compiled: bool
+) -> tuple[str, Any, bool, str] | None:
+    """What decides whether the block trains; see the package's docstring."""
+    if kind != "lstm" or dtype != "float32" or tensor is None or device(tensor) != "CPU":
+        return None
+    if compiled or within_xla():
+        return None
+    rows, _, features = tensor.shape
+    holds = False
+    found = f"{units} units, batch not known beforehand"
+    if rows is not None:
+        products = rows * (features + units) * 4 * units
+        found = f"{units} units, {products:,} multiplications a time step"
+        holds = units <= BLOCK_UNITS and products <= BLOCK_PRODUCTS
+    remedy = (
+        f"nothing: the block trains up to {BLOCK_UNITS} units and {BLOCK_PRODUCTS:,} "
+        "multiplications (batch x (features + units) x 4 units) of a batch of known size"
+    )
+    return "block", found, holds, remedy
+
+
+def within_xla() -> bool:
+    """Whether what is being traced is to be compiled by XLA.
+
+    TensorFlow does not say so, but marks a branch to be lowered where XLA is not to have it.
+    """
+    if tf.executing_eagerly():
+        return False
+    branch = tf.function(lambda x: tf.cond(x, lambda: 1, lambda: 2), autograph=False)
+    graph = branch.get_concrete_function(tf.TensorSpec((), tf.bool)).graph
+    (operation,) = (each for each in graph.get_operations() if each.type.endswith("If"))
+    try:
+        operation.get_attr("_lower_using_switch_merge")
+    except ValueError:
+        return True
+    return False
+
+
+def block(sequence: Any, states: Any, weights: Any) -> list[Any]:
+    """Run TensorFlow's LSTM in one op, for small ones; see the package's docstring."""
+    kernel, recurrent_kernel, bias, _ = weights
+    found = _block(
+        tf.transpose(sequence, (1, 0, 2)), *states, tf.concat([kernel, recurrent_kernel], 0), bias
+    )
+    by_row = [tf.transpose(each, (1, 0, 2)) for each in found]
+    shape = (*sequence.shape[:2], states[0].shape[-1])
+    return [tf.ensure_shape(each, shape) for each in by_row]
+
+
+# One function for all shapes, with a graph of its own, where TensorFlow heeds which gradient is to
+# be taken: a tape looks it up by the op's name. `tf.custom_gradient` keeps each graph for ever.
+@tf.function(
+    autograph=False,
+    input_signature=[tf.TensorSpec([None] * rank) for rank in (3, 2, 2, 2, 1)],
+)
+def _block(sequence: Any, h: Any, c: Any, weights: Any, bias: Any) -> Any:
+    peephole = tf.zeros(tf.shape(c)[1:])
+    with sequence.graph.gradient_override_map({"BlockLSTMV2": "KerasRNNKitBlockLSTM"}):
+        run = tf.raw_ops.BlockLSTMV2(
+            seq_len_max=tf.cast(tf.shape(sequence)[0], tf.int64),
+            x=sequence,
+            cs_prev=c,
+            h_prev=h,
+            w=weights,
+            wci=peephole,
+            wcf=peephole,
+            wco=peephole,
+            b=bias,
+        )
+    return run.h, run.cs
+
+
+@tf.RegisterGradient("KerasRNNKitBlockLSTM")
+def _block_gradient(op: Any, *upstream: Any) -> Any:
+    """The one that TensorFlow registers calls the op of the earlier version, and is wrong."""
+    names = ("seq_len_max", "x", "cs_prev", "h_prev", "w", "wci", "wcf", "wco", "b")
+    outputs = zip(("i", "cs", "f", "o", "ci", "co", "h"), op.outputs, strict=True)
+    found = tf.raw_ops.BlockLSTMGradV2(
+        **dict(zip(names, op.inputs, strict=True)),
+        **dict(outputs),
+        cs_grad=upstream[1],
+        h_grad=upstream[6],
+        use_peephole=False,
+    )
+    return [None, *found]
+
+
 def opaque_parameters(weights: Any, gates: int) -> Any:
     """Lay the weights out as cuDNN reads them: matrices by gate, transposed, then biases."""
     matrices, biases = [], []
@@ -121,6 +221,11 @@ def opaque_parameters(weights: Any, gates: int) -> Any:
             matrices += [tf.reshape(tf.transpose(block), [-1]) for block in blocks]
         biases += bias
     return tf.concat([*matrices, *biases], axis=0)
+
+
+def watched(compiled: bool) -> Any:
+    """Note the calls of `CudnnRNNV3`; see the package's docstring."""
+    return returned_calls(tf.raw_ops, "CudnnRNNV3")
 
 
 def compiled(function: Any) -> Any:

@@ -1,15 +1,18 @@
 """torch: its own fused kernels, which run cuDNN on a GPU and ATen's code on the CPU."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.kernels import Machine, unrolled
+from keras_rnnkit.recurrent.watch import replace_method
 
 LOOP = "loop"
-HOISTS = True
 FUSED_FROM_UNITS = 0
+BLOCKS = False
 COMPILES = True
 
 scan = unrolled
@@ -25,6 +28,11 @@ def device(tensor: Any) -> str:
     """GPU or CPU; see the package's docstring."""
     cuda = tensor.is_cuda if isinstance(tensor, torch.Tensor) else torch.cuda.is_available()
     return "GPU" if cuda else "CPU"
+
+
+def hoists(tensor: Any) -> bool:
+    """Always; see the package's docstring."""
+    return True
 
 
 def is_known(tensor: Any) -> bool:
@@ -99,6 +107,34 @@ def one_chunk(weights: Any) -> list[Any]:
     matrices, biases = shaped[: len(parts) // 2], shaped[len(parts) // 2 :]
     pairs = range(0, len(matrices), 2)
     return [w for at in pairs for w in (*matrices[at : at + 2], *biases[at : at + 2])]
+
+
+class _Watch(torch.overrides.TorchFunctionMode):
+    """Notes the kernels whose results are kept: Keras 3.14 loops after its LSTM's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[str] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        name = getattr(function, "__name__", "")
+        if name in KERNELS:
+            self.kept.append(name)
+        elif name == "matmul":
+            self.kept.clear()
+        return result
+
+
+@contextlib.contextmanager
+def watched(compiled: bool) -> Iterator[list[str]]:
+    """Note the kernels that torch is asked for; see the package's docstring."""
+    with contextlib.ExitStack() as undo:
+        if compiled:  # which is what Keras asks
+            replace_method(undo, torch.compiler, "is_compiling", lambda: True)
+        yield undo.enter_context(_Watch()).kept
 
 
 def compiled(function: Any) -> Any:

@@ -1,0 +1,70 @@
+"""Columns that are made of others, of times or of groups, and made again for rows that come."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from keras_rnnkit.data.series import TimeSeries
+
+__all__ = ["lag_of", "make_column"]
+
+
+def make_column(series: "TimeSeries", name: str, recipe: Any) -> np.ndarray:
+    """One column of `TimeSeries.with_columns`, `(rows,)`."""
+    if callable(recipe):
+        if series.time is None:
+            raise ValueError(
+                f"column {name!r} is a function of times, and the series has none: make it with "
+                "time=."
+            )
+        values = recipe(series.local_time)
+    elif isinstance(recipe, Mapping):
+        lacking = [label for label in series.groups if label not in recipe]
+        if lacking:
+            raise ValueError(
+                f"column {name!r} has no value for group {lacking[0]!r}"
+                f"{f' and {len(lacking) - 1} others' * (len(lacking) > 1)}."
+            )
+        of_groups = np.asarray([recipe[label] for label in series.groups])
+        values = np.repeat(of_groups, np.diff(series.bounds))
+    elif isinstance(recipe, tuple):
+        values = _lagged(series, name, recipe)
+    else:
+        values = recipe
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"column {name!r} must hold numbers, received {values.dtype}. Code text with "
+            "Categories first."
+        )
+    if values.shape != (len(series),):
+        raise ValueError(
+            f"column {name!r} must hold a number for each of {len(series):,} rows, received shape "
+            f"{values.shape}."
+        )
+    return values
+
+
+def lag_of(recipe: Any) -> int | None:
+    """Rows by which a lag looks back; None of another recipe."""
+    return recipe[1] if isinstance(recipe, tuple) else None
+
+
+def _lagged(series: "TimeSeries", name: str, recipe: tuple[Any, ...]) -> np.ndarray:
+    """A column some rows before, in the same segment; NaN where the segment has none."""
+    whole = len(recipe) == 2 and isinstance(recipe[1], (int, np.integer))
+    if not whole or isinstance(recipe[1], bool) or recipe[1] < 1:
+        raise ValueError(
+            f"column {name!r}: a lag is a column and a number of rows of at least 1, such as "
+            f"('load', 24), received {recipe!r}."
+        )
+    column, rows = recipe
+    values = series[column]
+    lagged = np.full(len(series), np.nan, np.result_type(values.dtype, np.float32))
+    lagged[rows:] = values[:-rows]
+    segments = series.segments()
+    firsts = np.repeat(segments[:, 0], segments[:, 1] - segments[:, 0])
+    lagged[np.arange(len(series)) - rows < firsts] = np.nan
+    return lagged

@@ -1,0 +1,323 @@
+"""A table that is read a chunk of rows at a time -> TimeSeries: in memory, or in a mapped file."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_rnnkit.data.series import Runs, TimeSeries, without_sentinels
+from keras_rnnkit.data.store import Spool, identity, write_store
+from keras_rnnkit.data.time_formats import UNIX, TimeReader, in_words
+from keras_rnnkit.data.times import Times, as_times, finish
+
+__all__ = ["CHUNK_ROWS", "Chunk", "Wanted", "build_series", "labels_of", "table_file"]
+
+CHUNK_ROWS = 1 << 16
+NUMBERS = (*UNIX, "count", "excel")
+HOUR = re.compile(r"hrs?|hh?|.*(hour|clock|stunde|heure|hora).*", re.IGNORECASE)
+WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
+
+
+def table_file(path: str | PathLike[str]) -> Path:
+    """The path of a table, which must be a file."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"path= must be a file, received the directory {path}.")
+    if not path.exists():
+        raise FileNotFoundError(f"path= names no file: {path}")
+    return path
+
+
+@dataclass
+class Wanted:
+    """What `read_csv` and `read_parquet` are asked for, whatever the file.
+
+    The arguments are theirs; `time`, `group` and `drop` become lists, and `time` stays None where
+    the column is to be found.
+    """
+
+    time: Any
+    group: Any
+    names: Sequence[str] | None
+    drop: Any
+    time_format: str | None
+    missing: float | Sequence[float] | Mapping[str, Any]
+    freq: Any
+    sort: bool
+    duplicates: str
+    zone: str | tzinfo | None
+    store: str | PathLike[str] | None
+
+    def __post_init__(self) -> None:
+        """Refuse what no file can give."""
+        if self.duplicates not in ("error", "first", "last"):
+            raise ValueError(
+                f"duplicates= must be 'error', 'first' or 'last', received {self.duplicates!r}."
+            )
+        if isinstance(self.names, str):
+            raise ValueError(f"names= must be a list of column names, received {self.names!r}.")
+        if self.store is not None and not Path(self.store).parent.is_dir():
+            raise FileNotFoundError(
+                f"store= lies in a folder that does not exist: {Path(self.store).parent}"
+            )
+        if self.time is None and self.time_format in NUMBERS:
+            raise ValueError(
+                f"time_format={self.time_format!r} needs time=, the column that holds it."
+            )
+        self.time = None if self.time is None else _listed(self.time)
+        self.group, self.drop = _listed(self.group), _listed(self.drop)
+
+    def told(self, path: Path, *others: Any) -> dict[str, Any]:
+        """What the manifest of a mapped file says of its making, with other arguments."""
+        if self.store is not None and Path(self.store).resolve() == path.resolve():
+            raise ValueError(f"store= names the table itself: {path}")
+        return {"source": identity(path), "arguments": repr((self, others))}
+
+    def choose(self, path: Path, header: list[str]) -> tuple[list[str], list[int]]:
+        """Names and places of the columns of values: by default all that are nothing else.
+
+        Args:
+            path: of the table.
+            header: the names of its columns, empty where one has none.
+        """
+        others = [*(self.time or ()), *self.group]
+        names = self.names
+        if names is None:
+            names = [name for name in header if name and name not in (*others, *self.drop)]
+        asked = [*others, *self.drop, *names]
+        unknown = [name for name in asked if name not in header]
+        if unknown:
+            raise ValueError(
+                f"{path} has no column {', '.join(map(repr, unknown))}. "
+                f"Its columns are: {', '.join(map(repr, header))}."
+            )
+        doubled = [name for name in (*others, *names) if header.count(name) > 1]
+        if doubled:
+            raise ValueError(f"{path} has two columns {doubled[0]!r}: rename one.")
+        if not names:
+            raise ValueError(f"{path} has no column of numbers besides {', '.join(others)}.")
+        return list(names), [header.index(name) for name in names]
+
+
+@dataclass
+class Chunk:
+    """Some rows of a table.
+
+    Attributes:
+        values: `(rows, columns)` float64.
+        times: `(rows,)` texts, or what else `as_times` reads; None without times.
+        labels: `(rows,)` labels of the groups; None without groups.
+    """
+
+    values: np.ndarray
+    times: Any
+    labels: Any
+
+
+class _Grown:
+    """Rows in memory, which grow where they are."""
+
+    def __init__(self) -> None:
+        self._rows: np.ndarray | None = None
+
+    def append(self, rows: np.ndarray) -> None:
+        if self._rows is None or not len(self._rows):
+            self._rows = np.array(rows)
+            return
+        if not len(rows):
+            return
+        before = len(self._rows)
+        dtype = np.promote_types(self._rows.dtype, rows.dtype)
+        self._rows = self._rows.astype(dtype, copy=False)
+        self._rows.resize((before + len(rows), *rows.shape[1:]), refcheck=False)
+        self._rows[before:] = rows
+
+    def all(self) -> np.ndarray:
+        return np.empty(0) if self._rows is None else self._rows
+
+
+def build_series(
+    path: Path, chunks: Iterator[Chunk], names: list[str], wanted: Wanted, told: dict[str, Any]
+) -> TimeSeries:
+    """A series of the rows of a table, in memory or, with `wanted.store`, in a mapped file.
+
+    Args:
+        path: of the table.
+        chunks: its rows.
+        names: of the columns of values.
+        wanted: what was asked for.
+        told: what a mapped file is to say of its making.
+    """
+    if wanted.store is not None:
+        folder = Path(wanted.store).parent
+        with Spool(folder) as values, Spool(folder) as times, Spool(folder) as codes:
+            return _gathered(path, chunks, names, wanted, told, (values, times, codes))
+    return _gathered(path, chunks, names, wanted, told, (_Grown(), _Grown(), _Grown()))
+
+
+def _gathered(
+    path: Path,
+    chunks: Iterator[Chunk],
+    names: list[str],
+    wanted: Wanted,
+    told: dict[str, Any],
+    sinks: tuple[Any, ...],
+) -> TimeSeries:
+    into_values, into_times, into_codes = sinks
+    what = called(wanted.time or ())
+    reader, read = TimeReader(wanted.time_format), None
+    codes_of: dict[Any, int] = {}
+    row = 0
+    for chunk in chunks:
+        into_values.append(without_sentinels(chunk.values, tuple(names), wanted.missing))
+        if wanted.time and isinstance(chunk.times, list):
+            try:
+                reader.add(chunk.times)
+            except ValueError as error:
+                raise in_words(error, wanted.time_format, what) from error
+            into_times.append(reader.take())
+        elif wanted.time:
+            read = as_times(
+                chunk.times, time_format=wanted.time_format, zone=wanted.zone, what=what
+            )
+            into_times.append(read.values)
+        if wanted.group:
+            into_codes.append(_codes(chunk.labels, codes_of, wanted.group, row))
+        row += len(chunk.values)
+    if not row:
+        raise ValueError(f"{path} holds a header and no rows.")
+    times = None
+    if wanted.time:
+        if read is None:
+            try:
+                into_times.append(reader.take(last=True))
+            except ValueError as error:
+                raise in_words(error, wanted.time_format, what) from error
+            times = finish(into_times.all(), reader.zones, wanted.time_format, wanted.zone, what)
+        else:
+            times = Times(into_times.all(), read.zone)
+    elif wanted.zone is not None:
+        raise ValueError(f"zone= needs times, and {path} has no column of them: pass time=.")
+    values = into_values.all()
+    codes = into_codes.all() if wanted.group else None
+    if times is not None:
+        _refuse_hours(path, values, names, times, codes, wanted)
+    order = _order(times, codes, wanted)
+    if order is not None:
+        times = None if times is None else Times(times.values[order], times.zone)
+        codes = None if codes is None else codes[order]
+    group = None
+    if codes is not None:
+        starts = np.flatnonzero(np.diff(codes, prepend=-1))
+        found = list(codes_of)
+        labels = whole_numbers([found[code] for code in codes[starts]])
+        group = Runs(np.append(starts, len(codes)), labels, gathered=order is not None)
+
+    def series(rows: np.ndarray) -> TimeSeries:
+        return TimeSeries(rows, names=names, time=times, group=group, freq=wanted.freq)
+
+    if wanted.store is not None:
+        return write_store(Path(wanted.store), values, order, series, told)
+    return series(values if order is None else values[order])
+
+
+def labels_of(columns: list[list[Any]]) -> list[Any] | None:
+    """Labels of groups from columns of any type; those of several are joined by a space."""
+    if len(columns) < 2:
+        return [_label(each) for each in columns[0]] if columns else None
+    rows = zip(*([_label(each) for each in column] for column in columns), strict=True)
+    return [" ".join(map(str, row)) if "" not in row else "" for row in rows]
+
+
+def _label(label: Any) -> Any:
+    """A label as a number or text; empty where there is none."""
+    if isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool)):
+        return label
+    if label is None or label != label or str(label) in ("<NA>", "NaT"):
+        return ""
+    return int(label) if isinstance(label, float) and label.is_integer() else str(label)
+
+
+def whole_numbers(labels: list[Any]) -> tuple[Any, ...]:
+    """Labels as numbers where all of them are whole ones, written as such."""
+    if all(isinstance(each, str) and WHOLE.fullmatch(each) for each in labels):
+        return tuple(map(int, labels))
+    return tuple(labels)
+
+
+def _codes(labels: Any, codes_of: dict[Any, int], group: list[str], row: int) -> np.ndarray:
+    """A number for each label, in order of first appearance."""
+    codes = np.array([codes_of.setdefault(label, len(codes_of)) for label in labels], np.int32)
+    lost = codes_of.get("")
+    if lost is not None:
+        at = row + int((codes == lost).argmax())
+        raise ValueError(f"{called(group)}: row {at} (counted from 0) has no group.")
+    return codes
+
+
+def _order(times: Times | None, codes: np.ndarray | None, wanted: Wanted) -> np.ndarray | None:
+    """The rows to keep, each group together: by time, one of each time, as asked; None for all.
+
+    Args:
+        times: of the rows.
+        codes: of their groups, which keep the order in which the file brings them.
+        wanted: what was asked for.
+    """
+    sort = wanted.sort and times is not None
+    once = wanted.duplicates != "error" and times is not None
+    if not (sort or once):
+        if codes is None or (codes[1:] >= codes[:-1]).all():
+            return None
+        return np.argsort(codes, kind="stable")
+    keys = (times.values,) if codes is None else (times.values, codes)  # type: ignore[union-attr]
+    order = np.lexsort(keys)
+    keep = np.ones(len(order), dtype=bool)
+    if once:
+        same = np.logical_and.reduce([key[order[1:]] == key[order[:-1]] for key in keys])
+        keep[order[1:][same] if wanted.duplicates == "first" else order[:-1][same]] = False
+    order = order[keep[order]] if sort else np.flatnonzero(keep)
+    if not sort and codes is not None:
+        order = order[np.argsort(codes[order], kind="stable")]
+    return None if np.array_equal(order, np.arange(len(keep))) else order
+
+
+def _refuse_hours(
+    path: Path,
+    values: np.ndarray,
+    names: list[str],
+    times: Times,
+    codes: np.ndarray | None,
+    wanted: Wanted,
+) -> None:
+    """Refuse dates that come again where another column tells the hour of the day."""
+    if times.values.dtype.kind != "M" or wanted.duplicates != "error":
+        return
+    again = times.values[1:] == times.values[:-1]
+    if codes is not None:
+        again &= codes[1:] == codes[:-1]
+    if not again.any() or (times.values.astype("datetime64[D]") != times.values).any():
+        return
+    for name, column in zip(names, values.T, strict=True):
+        if not HOUR.fullmatch(name):
+            continue
+        hours = (column >= 0) & (column < 24) & (column % 1 == 0)
+        if hours.all() and (np.diff(column)[again] > 0).all():
+            raise ValueError(
+                f"{path}: {called(wanted.time)} holds days alone, and {again.sum():,} of them come "
+                f"again, while {name!r} counts the hours of each. "
+                f"Pass time={[*wanted.time, name]!r}."
+            )
+
+
+def called(names: Sequence[str]) -> str:
+    """Columns, as an error calls them."""
+    return f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+
+
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    return [] if names is None else [names] if isinstance(names, str) else list(names)

@@ -1,0 +1,251 @@
+"""SimpleRNNCell, LSTMCell, GRUCell: one step, with states and gates that have names."""
+
+from __future__ import annotations  # short names of types in help and signatures
+
+from typing import Any, Literal, Unpack
+
+import keras
+from keras import ops
+
+from keras_rnnkit.recurrent.arguments import (
+    Activation,
+    Constraint,
+    DType,
+    Initializer,
+    LayerOptions,
+    Regularizer,
+    Seed,
+    given,
+)
+from keras_rnnkit.recurrent.equations import (
+    Equations,
+    GRUEquations,
+    LSTMEquations,
+    SimpleRNNEquations,
+)
+
+register = keras.saving.register_keras_serializable(package="keras_rnnkit")
+
+
+class StateCell(Equations):
+    """What the three cells add to Keras's besides equations: `return_state` and `unpack`."""
+
+    units: int
+    name: str
+
+    def __init__(self, *, return_state: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.return_state = return_state
+        if return_state:
+            self.output_size = self.units * (1 + len(self.state_names))
+
+    def unpack(self, outputs: Any) -> tuple[Any, ...]:
+        """Split what the cell, or a layer around it, returned under `return_state=True`.
+
+        Args:
+            outputs: (..., units * (1 + number of states)).
+
+        Returns:
+            `(output, *states)`, each (..., units), in the order of `state_names`.
+
+        Raises:
+            ValueError: If the cell does not return states, or the last axis has another length.
+        """
+        parts = 1 + len(self.state_names)
+        if not self.return_state:
+            raise ValueError(
+                f"`unpack` needs a cell that returns its states; {self.name!r} was made with "
+                "return_state=False. Pass return_state=True to the cell."
+            )
+        if outputs.shape[-1] != parts * self.units:
+            raise ValueError(
+                f"`outputs` must have {parts} x {self.units} = {parts * self.units} features "
+                f"(output, {', '.join(self.state_names)}); received shape {tuple(outputs.shape)}. "
+                "Pass what this cell's layer returned, before any other layer."
+            )
+        return tuple(ops.split(outputs, parts, axis=-1))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return Keras's configuration, what it leaves out, and `return_state`."""
+        config = {**super().get_config(), "return_state": self.return_state}  # type: ignore[misc]
+        if hasattr(self, "implementation"):
+            config["implementation"] = self.implementation
+        return config
+
+
+@register
+class SimpleRNNCell(SimpleRNNEquations, StateCell, keras.layers.SimpleRNNCell):
+    r"""Keras's SimpleRNNCell that can return its state beside its output.
+
+    .. math::
+
+        h_t = \mathrm{activation}(x_t W + b + h_{t-1} U)
+
+    One state, `h`, and one gate, `n`: the new value itself, which is also the output.
+
+    :doc:`/glossary` says what the arguments and a call are: those of `keras.layers.SimpleRNNCell`,
+    and `return_state`.
+
+    Source: Elman, Finding structure in time, 1990.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_rnnkit as rk
+    >>> cell = rk.SimpleRNNCell(4, return_state=True)
+    >>> y = keras.layers.RNN(cell, return_sequences=True)(np.ones((2, 5, 3), "float32"))
+    >>> output, h = cell.unpack(y)
+    >>> tuple(h.shape)
+    (2, 5, 4)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: Seed = None,
+        *,
+        return_state: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))
+
+
+@register
+class LSTMCell(LSTMEquations, StateCell, keras.layers.LSTMCell):
+    r"""Keras's LSTMCell that can return its states beside its output.
+
+    .. math::
+
+        \begin{aligned}
+        i_t &= \sigma(x_t W_i + h_{t-1} U_i + b_i) & f_t &= \sigma(x_t W_f + h_{t-1} U_f + b_f) \\
+        g_t &= \tanh(x_t W_g + h_{t-1} U_g + b_g)  & o_t &= \sigma(x_t W_o + h_{t-1} U_o + b_o) \\
+        c_t &= f_t \odot c_{t-1} + i_t \odot g_t   & h_t &= o_t \odot \tanh(c_t)
+        \end{aligned}
+
+    Two states, `h` and `c`; four gates in the order `i`, `f`, `g`, `o` of Keras's kernel (input,
+    forget, candidate, output). The output is `h`; :math:`\sigma` stands for
+    `recurrent_activation` and tanh for `activation`.
+
+    :doc:`/glossary` says what the arguments and a call are: those of `keras.layers.LSTMCell`,
+    and `return_state`.
+
+    Source: Hochreiter and Schmidhuber, Long short-term memory, 1997; the forget gate: Gers,
+    Schmidhuber and Cummins, Learning to forget, 2000.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_rnnkit as rk
+    >>> cell = rk.LSTMCell(4, return_state=True)
+    >>> y = keras.layers.RNN(cell, return_sequences=True)(np.ones((2, 5, 3), "float32"))
+    >>> output, h, c = cell.unpack(y)
+    >>> cell.state_names, cell.gate_names, tuple(c.shape)
+    (('h', 'c'), ('i', 'f', 'g', 'o'), (2, 5, 4))
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: Seed = None,
+        *,
+        implementation: Literal[1, 2] = 2,
+        return_state: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))
+
+
+@register
+class GRUCell(GRUEquations, StateCell, keras.layers.GRUCell):
+    r"""Keras's GRUCell that can return its state beside its output.
+
+    .. math::
+
+        \begin{aligned}
+        z_t &= \sigma(x_t W_z + b_z + h_{t-1} U_z + d_z) \\
+        r_t &= \sigma(x_t W_r + b_r + h_{t-1} U_r + d_r) \\
+        n_t &= \tanh(x_t W_n + b_n + r_t \odot (h_{t-1} U_n + d_n)) \\
+        h_t &= z_t \odot h_{t-1} + (1 - z_t) \odot n_t
+        \end{aligned}
+
+    With `reset_after=False` there is no second bias d and
+    :math:`n_t = \tanh(x_t W_n + b_n + (r_t \odot h_{t-1}) U_n)`. One state, `h`, which is
+    the output; three gates in the order `z`, `r`, `n` of Keras's kernel (update, reset,
+    candidate). `z` keeps the old state, as in Keras; other texts swap `z` and `1 - z`.
+
+    :doc:`/glossary` says what the arguments and a call are: those of `keras.layers.GRUCell`,
+    and `return_state`.
+
+    Source: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014; the reset
+    after the product is cuDNN's form of it.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_rnnkit as rk
+    >>> cell = rk.GRUCell(4, return_state=True)
+    >>> y = keras.layers.RNN(cell, return_sequences=True)(np.ones((2, 5, 3), "float32"))
+    >>> output, h = cell.unpack(y)
+    >>> cell.gate_names
+    ('z', 'r', 'n')
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Activation = "tanh",
+        recurrent_activation: Activation = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        reset_after: bool = True,
+        seed: Seed = None,
+        *,
+        implementation: Literal[1, 2] = 2,
+        return_state: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**given(locals()))

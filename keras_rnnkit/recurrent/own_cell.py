@@ -1,0 +1,168 @@
+"""Cell: the base of cells of one's own, whose equations are written once."""
+
+from __future__ import annotations  # short names of types in help and signatures
+
+from typing import Any, Unpack
+
+import keras
+from keras import ops
+
+from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Seed, given
+from keras_rnnkit.recurrent.classical import StateCell
+from keras_rnnkit.recurrent.equations import input_masks, recurrent_masks
+
+
+class Cell(StateCell, keras.layers.Layer):
+    """The base of a cell of your own: state its equations once, and the rest follows.
+
+    A subclass names its states and gates, makes its weights in `build`, and writes `step`. It then
+    runs in `rk.RNN` and in any `keras.layers.RNN`, in stacks and in `rk.Bidirectional`, under any
+    mask, and `trace`, `gradient_flow` and `jacobian_norms` look inside by name.
+
+    A cell whose new state is `leak * state + drive`, both free of the state, writes `gates` and
+    `leak_and_drive` instead of `step`. `rk.RNN` computes all its time steps at once.
+
+    Args:
+        units: Size of each state.
+        dropout: Share of the inputs to drop. `project` applies it.
+        recurrent_dropout: Share of a state to drop on its way into the gates, by `dropped`.
+        seed: Of the dropout masks.
+        return_state: Whether a step's output is `[output, *states]` joined on the last axis;
+            `unpack` takes it apart.
+
+    Attributes:
+        state_names: Names of the states. The first is the output.
+        gate_names: Names of the gates, in the order in which `step` returns them.
+
+    Raises:
+        ValueError: If `units` is not positive, a rate is not in [0, 1), or a step returns
+            another number of gates or states than are named.
+
+    Source of the example: Li et al., Independently recurrent neural network (IndRNN), 2018.
+
+    >>> import keras
+    >>> import numpy as np
+    >>> import keras_rnnkit as rk
+    >>> class IndRNNCell(rk.Cell):
+    ...     state_names = ("h",)
+    ...     gate_names = ("n",)
+    ...
+    ...     def build(self, input_shape):
+    ...         self.kernel = self.add_weight((input_shape[-1], self.units), name="kernel")
+    ...         self.recurrent = self.add_weight((self.units,), "uniform", name="recurrent")
+    ...         self.bias = self.add_weight((self.units,), "zeros", name="bias")
+    ...
+    ...     def step(self, x, states, training=False):
+    ...         h, = states
+    ...         n = keras.ops.relu(x @ self.kernel + self.recurrent * h + self.bias)
+    ...         return [n], [n]
+    >>> layer = rk.RNN(IndRNNCell(4), return_state_sequences=True, name="ind")
+    >>> output, h = layer(np.ones((2, 5, 3), "float32"))
+    >>> rk.trace(layer, np.ones((2, 5, 3), "float32"))["ind"].gates["n"].shape
+    (2, 5, 4)
+    """
+
+    gate_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        units: int,
+        *,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: Seed = None,
+        return_state: bool = False,
+        name: str | None = None,
+        dtype: DType = None,
+        trainable: bool = True,
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        options = given(locals())
+        if not isinstance(units, int) or units < 1:
+            raise ValueError(
+                f"`units` must be a positive whole number; received {units!r}. Give the size of "
+                "the state."
+            )
+        for argument, rate in {"dropout": dropout, "recurrent_dropout": recurrent_dropout}.items():
+            if not 0 <= rate < 1:
+                raise ValueError(
+                    f"`{argument}` must be in [0, 1); received {rate}. Give the share that is "
+                    "dropped, such as 0.2."
+                )
+        for name in ("units", "dropout", "recurrent_dropout", "seed"):
+            setattr(self, name, options.pop(name))
+        super().__init__(**options)
+        self.state_size = [units] * len(self.state_names) if len(self.state_names) > 1 else units
+        if not return_state:
+            self.output_size = units
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._drawn: dict[str, Any] = {}
+
+    def project(self: Any, inputs: Any, training: bool = False) -> Any:
+        """Return what `step` takes of the inputs: the inputs, under `dropout`.
+
+        A cell that returns here what needs no state, such as `x W + b`, has it computed for all
+        time steps at once where that is quicker.
+        """
+        masks = input_masks(self, inputs, training)
+        return inputs if masks is None else inputs * masks
+
+    def step(
+        self: Any, projected: Any, states: Any, training: bool = False
+    ) -> tuple[list[Any], list[Any]]:
+        """Return the gates and the states after a step.
+
+        Args:
+            projected: What `project` returned, (batch, ..., features).
+            states: The states before the step, each (batch, ..., units).
+            training: Whether dropout applies.
+        """
+        gates = self.gates(projected)
+        leak, drive = self.leak_and_drive(gates)
+        return gates, [leak * states[0] + drive]
+
+    def gates(self, projected: Any) -> list[Any]:
+        """Return the gates of a cell that is linear in its state."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `step`, or `gates` and `leak_and_drive`."
+        )
+
+    def leak_and_drive(self, gates: list[Any]) -> tuple[Any, Any]:
+        """Return the terms of `leak * state + drive`, of a cell that is linear in its state."""
+        raise NotImplementedError
+
+    def dropped(self, state: Any, training: bool) -> Any:
+        """Return a state under `recurrent_dropout`, to go into the gates."""
+        masks = recurrent_masks(self, state, training)
+        return state if masks is None else state * masks
+
+    def get_dropout_mask(self, inputs: Any) -> Any:
+        """Return the mask of this pass's inputs, drawn if there is none."""
+        return self._mask("inputs", inputs, self.dropout)
+
+    def get_recurrent_dropout_mask(self, state: Any) -> Any:
+        """Return the mask of this pass's state, drawn if there is none."""
+        return self._mask("state", state, self.recurrent_dropout)
+
+    def reset_dropout_mask(self) -> None:
+        """Let the next pass draw a mask of its inputs."""
+        self._drawn.pop("inputs", None)
+
+    def reset_recurrent_dropout_mask(self) -> None:
+        """Let the next pass draw a mask of its state."""
+        self._drawn.pop("state", None)
+
+    def _mask(self, of: str, like: Any, rate: float) -> Any:
+        if rate and of not in self._drawn:
+            ones = ops.ones_like(like)
+            self._drawn[of] = keras.random.dropout(ones, rate, seed=self.seed_generator)
+        return self._drawn.get(of)
+
+    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+        """Return the states before the first step: zeros."""
+        return [ops.zeros((batch_size, self.units), self.compute_dtype) for _ in self.state_names]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        named = ("units", "dropout", "recurrent_dropout", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in named}}
