@@ -13,7 +13,7 @@ from keras_rnnkit.inspection import passes
 from keras_rnnkit.inspection.trace import trace
 from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels
-from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.equations import equations_of, follows_from_h
 from keras_rnnkit.recurrent.rnn import RNN, Pass, cut
 
 DIRECTIONS = 32  # how many unit vectors a batch measures the Jacobians by
@@ -214,7 +214,7 @@ def norm(parts: list[Any]) -> Any:
 def take_step(cell: Any, inputs: Any, states: list[Any], training: bool) -> tuple[Any, list[Any]]:
     """Take a step of any cell; return its output and its states, flat."""
     knows = "training" in inspect.signature(cell.call).parameters
-    if equations_of(cell) is not None:  # `__call__` would cast the inputs of one in float32
+    if _known(cell):  # `__call__` would cast the inputs of one in float32
         take = functools.partial(type(cell).call, cell)
     else:
         take = cell if callable(cell) else cell.call
@@ -227,6 +227,12 @@ def _take_cut(cell: Any, inputs: Any, states: list[Any], training: bool) -> Any:
     return take_step(cell, tree.map_structure(ops.stop_gradient, inputs), states, training)
 
 
+def _known(cell: Any) -> bool:
+    """Whether it is one of the cells that have a kernel, a recurrent kernel and a bias."""
+    equations = equations_of(cell)
+    return equations is not None and follows_from_h(equations)
+
+
 def precise(cell: Any, states: Any, training: bool) -> tuple[Any, Any]:
     """A cell and its states, in float32 for half precision, where gradients would be lost."""
     if isinstance(cell, keras.layers.StackedRNNCells):
@@ -235,7 +241,7 @@ def precise(cell: Any, states: Any, training: bool) -> tuple[Any, Any]:
         twin = passes.stand_in(cell, cells=[one for one, _ in found])
         return twin, list(tree.pack_sequence_as(list(states), flat))
     half = getattr(cell, "compute_dtype", None) in ("float16", "bfloat16")
-    if not half or equations_of(cell) is None:
+    if not half or not _known(cell):
         return cell, list(states)
     if training and (cell.dropout or cell.recurrent_dropout):  # whose masks are of half precision
         return cell, list(states)

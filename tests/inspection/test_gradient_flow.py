@@ -650,3 +650,17 @@ def test_convolutional_states():
     run = model.fit(x, y, callbacks=[monitor], verbose=0)
     assert {"conv/half_life", "conv/factor"} <= set(run.history)
     assert "gates unknown" in monitor.notes["conv"]
+
+
+@pytest.mark.backends
+def test_a_cell_that_forgets_carries_nothing():
+    """torch refuses to differentiate by what no state is made from."""
+
+    class Forgets(rk.Cell):
+        state_names = ("h",)
+
+        def step(self, x, states, training=False):
+            return [], [x]
+
+    norms = rk.jacobian_norms(rk.RNN(Forgets(3)), np.ones((2, 4, 3), "float32"), progress=False)
+    np.testing.assert_array_equal(norms, [[0, 0, 0, 1]] * 2)

@@ -169,6 +169,9 @@ def test_it_stacks_trains_both_ways_and_shows_its_gradient(kind):
     if kind in (IndRNNCell, rk.cells.PeepholeLSTMCell):
         flow = rk.gradient_flow(model, x, y, progress=False)
         assert any(layer.startswith("stack") for layer in flow.layers)
+        half = keras.Sequential([rk.RNN(kind(UNITS, dtype="mixed_float16"))])
+        half.compile("adam", "mse")
+        rk.gradient_flow(half, x, np.ones((5, UNITS), "float32"), progress=False)
     norms = rk.jacobian_norms(layer_of(kind)[0], x)
     assert norms.shape == (5, 6)
     np.testing.assert_allclose(norms[:, -1], 1, rtol=1e-6)
