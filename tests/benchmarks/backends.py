@@ -51,7 +51,7 @@ ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 # `unroll` compiles for minutes beyond so many steps.
-UNROLLED_STEPS = 100
+UNROLLED_STEPS = 50
 
 
 class Turns:
