@@ -247,3 +247,16 @@ def test_the_kernel_keeps_xla_away(monkeypatch):
     assert (
         keras.Sequential([keras.Input((4, 3)), rk.LSTM(2, use_cudnn=False)]).layers[0].supports_jit
     )
+
+
+def test_the_gradient_of_a_gradient_through_the_block_is_refused_in_words():
+    import tensorflow as tf
+
+    layer, x = rk.LSTM(3), tf.ones((2, 4, 3))
+    assert rk.explain_path(layer, x, training=True).layers[0].path == "block"
+    with tf.GradientTape() as outer, tf.GradientTape() as inner:
+        outer.watch(x)
+        inner.watch(x)
+        y = layer(x, training=True)
+        with pytest.raises(ValueError, match="use_cudnn=False"):
+            inner.gradient(y, x)

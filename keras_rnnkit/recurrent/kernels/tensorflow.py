@@ -202,14 +202,23 @@ def _block_gradient(op: Any, *upstream: Any) -> Any:
     """The one that TensorFlow registers calls the op of the earlier version, and is wrong."""
     names = ("seq_len_max", "x", "cs_prev", "h_prev", "w", "wci", "wcf", "wco", "b")
     outputs = zip(("i", "cs", "f", "o", "ci", "co", "h"), op.outputs, strict=True)
-    found = tf.raw_ops.BlockLSTMGradV2(
-        **dict(zip(names, op.inputs, strict=True)),
-        **dict(outputs),
-        cs_grad=upstream[1],
-        h_grad=upstream[6],
-        use_peephole=False,
-    )
+    with upstream[6].graph.gradient_override_map({"BlockLSTMGradV2": "KerasRNNKitNoGradient"}):
+        found = tf.raw_ops.BlockLSTMGradV2(
+            **dict(zip(names, op.inputs, strict=True)),
+            **dict(outputs),
+            cs_grad=upstream[1],
+            h_grad=upstream[6],
+            use_peephole=False,
+        )
     return [None, *found]
+
+
+@tf.RegisterGradient("KerasRNNKitNoGradient")
+def _no_second_gradient(op: Any, *upstream: Any) -> Any:
+    raise ValueError(
+        "An LSTM that trains by TensorFlow's op for small ones (path 'block') has no gradient of "
+        "its gradient. Pass use_cudnn=False to the layer, which takes the loop."
+    )
 
 
 def opaque_parameters(weights: Any, gates: int) -> Any:
