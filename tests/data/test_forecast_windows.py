@@ -52,9 +52,11 @@ def same(one, other):
         assert one[name] == pytest.approx(other[name], abs=1e-6)
 
 
+@pytest.mark.parametrize("categories", [(), ("promo", "area")])
 @pytest.mark.parametrize("by_group", [None, False, True])
-def test_a_forecast_reads_what_the_window_reads_once_the_future_has_come(by_group):
+def test_a_forecast_reads_what_the_window_reads_once_the_future_has_come(by_group, categories):
     """For every role of column: the newest window of a short record, and that of a whole one."""
+    spec = replace(SPEC, categories=categories)
     whole = panel((60, 60), zone=None)
     whole = rk.TimeSeries(
         whole.values[:, :3],
@@ -65,7 +67,7 @@ def test_a_forecast_reads_what_the_window_reads_once_the_future_has_come(by_grou
     ).with_columns(RECIPES)
     scaler = None if by_group is None else rk.Scaler(by_group=by_group).fit(whole)
     options = {"scaler": scaler, "return_index": True, "batch_size": 999}
-    inputs, _, index = rk.WindowLoader(whole, SPEC, **options)[0]
+    inputs, _, index = rk.WindowLoader(whole, spec, **options)[0]
     rows = 60 - 5  # the targets of the last window are 3 and 5 rows ahead
     at = np.flatnonzero(index["input_row"] % 60 == rows - 1)
     expected = {name: value[at] for name, value in inputs.items()}
@@ -78,7 +80,7 @@ def test_a_forecast_reads_what_the_window_reads_once_the_future_has_come(by_grou
             group=np.repeat(["a", "b"], len(base) // 2),
             freq="1h",
         ).with_columns(RECIPES)
-        ahead, newest = rk.forecast_windows(short, SPEC, known=whole)
+        ahead, newest = rk.forecast_windows(short, spec, known=whole)
         found, _ = rk.WindowLoader(ahead, newest, **options)[0]
         same(found, expected)
         ((tensors, _),) = rk.window_dataset(ahead, newest, **options)
