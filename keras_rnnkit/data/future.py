@@ -169,7 +169,7 @@ def _times(series: TimeSeries, lasts: np.ndarray, rows: int, freq: Any) -> tuple
 def _called(freq: Callable[[Any, int], Any], last: Any, rows: int) -> np.ndarray:
     """The times that a function says follow one, checked."""
     times = np.asarray(freq(last, rows), dtype=last.dtype)
-    if times.shape != (rows,) or not (np.diff(np.append(last, times)) > 0).all():
+    if times.shape != (rows,) or not (np.diff(np.append(last, times)).astype(np.int64) > 0).all():
         raise ValueError(
             f"freq= must give {rows} increasing times after {last}, received {times.tolist()}."
         )

@@ -54,7 +54,7 @@ def test_parts_of_the_calendar_are_those_of_pythons():
 def test_the_clock_is_that_of_the_series_zone():
     instants = np.datetime64("2024-03-30T22", "h") + np.arange(6)
     series = rk.TimeSeries(
-        np.arange(6.0), time=instants.astype(str) + ":00Z", zone="Europe/Berlin"
+        np.arange(6.0), time=[f"{instant}:00Z" for instant in instants], zone="Europe/Berlin"
     ).with_columns(rk.calendar("hour", cyclic=False))
     zone = ZoneInfo("Europe/Berlin")
     clock = [

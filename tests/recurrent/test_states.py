@@ -204,7 +204,7 @@ def test_rows_that_do_not_fit_leave_every_state():
     with pytest.raises(ValueError, match="`states` must be a dict"):
         rk.set_states(model, [np.ones(2)])
     for call in (rk.get_states, rk.reset_states, rk.explain_path, rk.doctor):
-        with pytest.raises(ValueError, match="expected a Keras model or layer; received str"):
+        with pytest.raises(ValueError, match="a Keras model or layer; received str"):
             call("model.keras")
 
 
