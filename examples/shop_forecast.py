@@ -54,7 +54,7 @@ def generate_shops(shops):
     last, parts = np.datetime64("2024-06-30"), []
     for number in range(shops):
         rows = int(random.integers(5, 35)) if number % 3 == 2 else 300
-        days = last + HORIZON - np.arange(rows + HORIZON)[::-1]
+        days = last + np.arange(1 - rows, HORIZON + 1).astype("m8[D]")
         promo = random.random(len(days)) < 0.15
         weekday = 1 + 0.4 * np.sin(2 * np.pi * (days.astype(int) + number % 2) / 7)
         level = random.lognormal(4, 0.7) * (1 + 0.6 * promo) * weekday
