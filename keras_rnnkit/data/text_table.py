@@ -297,7 +297,7 @@ class TextTable:
         """The texts of these columns, joined by a space."""
         columns = [_texts(frame[self._header.index(name)]) for name in names]
         if len(columns) < 2:
-            return [text.strip() for text in columns[0]] if columns else None
+            return list(map(str.strip, columns[0])) if columns else None
         return [" ".join(map(str.strip, texts)).strip() for texts in zip(*columns, strict=True)]
 
     def _numbers(self, cells: Any, row: int, place: int) -> np.ndarray:

@@ -392,8 +392,8 @@ def test_a_time_format_finds_its_column(write):
     with pytest.raises(ValueError, match=r"If it is a time, pass time='Date' and time_format="):
         rk.read_csv(named)
     assert rk.read_csv(named, time_format="%b %d, %Y").time[1] == np.datetime64("2020-01-03")
-    with pytest.raises(ValueError, match=r"no column begins with a time of time_format='%d.%m'"):
-        rk.read_csv(path, time_format="%d.%m")
+    with pytest.raises(ValueError, match=r"no column begins with a time of time_format='%d.%m.%y'"):
+        rk.read_csv(path, time_format="%d.%m.%y")
     for numbers in ("unix", "unix_ms", "count"):
         with pytest.raises(ValueError, match=f"time_format='{numbers}' needs time="):
             rk.read_csv(path, time_format=numbers)
