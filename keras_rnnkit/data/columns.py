@@ -61,6 +61,11 @@ def _lagged(series: "TimeSeries", name: str, recipe: tuple[Any, ...]) -> np.ndar
             f"('load', 24), received {recipe!r}."
         )
     column, rows = recipe
+    if column not in series.names:
+        raise ValueError(
+            f"column {name!r} is a lag of {column!r}, which the series does not have. Its columns "
+            f"are: {', '.join(map(repr, series.names))}."
+        )
     values = series[column]
     lagged = np.full(len(series), np.nan, np.result_type(values.dtype, np.float32))
     lagged[rows:] = values[:-rows]

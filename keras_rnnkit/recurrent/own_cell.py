@@ -35,8 +35,8 @@ class Cell(StateCell, keras.layers.Layer):
         gate_names: Names of the gates, in the order in which `step` returns them.
 
     Raises:
-        ValueError: If `units` is not positive, a rate is not in [0, 1), or a step returns
-            another number of gates or states than are named.
+        ValueError: If the class names no states, `units` is not positive, a rate is not in
+            [0, 1), or a step returns another number of gates or states than are named.
 
     Source of the example: Li et al., Independently recurrent neural network (IndRNN), 2018.
 
@@ -78,7 +78,12 @@ class Cell(StateCell, keras.layers.Layer):
         **kwargs: Unpack[LayerOptions],
     ) -> None:
         options = given(locals())
-        if not isinstance(units, int) or units < 1:
+        if not getattr(self, "state_names", ()):
+            raise ValueError(
+                f"{type(self).__name__} must name its states; received no `state_names`. Derive a "
+                'class from rk.Cell with state_names = ("h",), `build` and `step`.'
+            )
+        if not isinstance(units, int) or isinstance(units, bool) or units < 1:
             raise ValueError(
                 f"`units` must be a positive whole number; received {units!r}. Give the size of "
                 "the state."
@@ -89,8 +94,8 @@ class Cell(StateCell, keras.layers.Layer):
                     f"`{argument}` must be in [0, 1); received {rate}. Give the share that is "
                     "dropped, such as 0.2."
                 )
-        for name in ("units", "dropout", "recurrent_dropout", "seed"):
-            setattr(self, name, options.pop(name))
+        for argument in ("units", "dropout", "recurrent_dropout", "seed"):
+            setattr(self, argument, options.pop(argument))
         super().__init__(**options)
         self.state_size = [units] * len(self.state_names) if len(self.state_names) > 1 else units
         if not return_state:

@@ -101,6 +101,7 @@ def test_made_columns_survive_a_pickle():
         ({"y": ["a", "b", "c"]}, "must hold numbers, received <U1. Code text with Categories"),
         ({"y": {"z": 1}}, "no value for group 'a'"),
         ({"y": ("x", 0)}, "a lag is a column and a number of rows of at least 1"),
+        ({"y": ("z", 2)}, "is a lag of 'z', which the series does not have"),
         ({"y": ("z", 1)}, "names 'z', which the series does not have"),
     ],
 )

@@ -212,7 +212,10 @@ def test_a_cell_says_what_is_wrong_with_it():
     for argument in ("dropout", "recurrent_dropout"):
         with pytest.raises(ValueError, match=rf"`{argument}` must be in \[0, 1\); received 1"):
             rk.cells.MinGRUCell(3, **{argument: 1})
-    for units in (0, -2, 2.5, "3"):
+    for nameless in (rk.Cell, type("Nameless", (rk.Cell,), {})):
+        with pytest.raises(ValueError, match=f"{nameless.__name__} must name its states"):
+            nameless(3)
+    for units in (0, -2, 2.5, "3", True):
         with pytest.raises(ValueError, match="`units` must be a positive whole number"):
             rk.cells.MinGRUCell(units)
     with pytest.raises(ValueError, match="`reset_after` must be True"):
