@@ -102,7 +102,6 @@ def test_made_columns_survive_a_pickle():
         ({"y": {"z": 1}}, "no value for group 'a'"),
         ({"y": ("x", 0)}, "a lag is a column and a number of rows of at least 1"),
         ({"y": ("z", 2)}, "is a lag of 'z', which the series does not have"),
-        ({"y": ("z", 1)}, "names 'z', which the series does not have"),
     ],
 )
 def test_columns_that_cannot_be_made_are_refused(columns, message):
