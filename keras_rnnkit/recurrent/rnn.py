@@ -110,7 +110,7 @@ class RecurrentLayer(keras.layers.RNN):
 
     def get_initial_state(self, batch_size: Any) -> list[Any]:
         """Return the states that the cell begins with: its own, or zeros nested as `state_size`."""
-        found = _starts(self.cell, batch_size, self.compute_dtype)
+        found = starts_of(self.cell, batch_size, self.compute_dtype)
         return list(found) if isinstance(found, (list, tuple)) else [found]
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
@@ -349,7 +349,7 @@ class RecurrentLayer(keras.layers.RNN):
 
         batch, time = sequences_shape[:2]
         lead = (batch, time) if self.return_sequences else (batch,)
-        size = _output_shape(self.cell, starts)
+        size = output_shape(self.cell, starts)
         found = [(*lead, *size)]
         found += states_behind(batch) if self.return_state else []
         found += states_behind(batch, time) if self.return_state_sequences else []
@@ -572,7 +572,7 @@ def draw_dropout(cell: Any, inputs: Any, states: Any) -> Any:
     if hasattr(cell, "get_dropout_mask"):
         cell.get_dropout_mask(inputs)
         cell.get_recurrent_dropout_mask(h)
-    return ops.zeros((ops.shape(inputs)[0], *_output_shape(cell, states)), h.dtype)
+    return ops.zeros((ops.shape(inputs)[0], *output_shape(cell, states)), h.dtype)
 
 
 def _cells(cell: Any, states: Any) -> list[tuple[Any, Any]]:
@@ -581,17 +581,17 @@ def _cells(cell: Any, states: Any) -> list[tuple[Any, Any]]:
     return list(zip(cell.cells, states, strict=True)) if stacked else [(cell, states)]
 
 
-def _starts(cell: Any, batch_size: Any, dtype: str) -> Any:
+def starts_of(cell: Any, batch_size: Any, dtype: str) -> Any:
     """The states that a cell begins with, nested as the cell nests them."""
     if isinstance(cell, keras.layers.StackedRNNCells):
-        return [_starts(one, batch_size, dtype) for one in cell.cells]
+        return [starts_of(one, batch_size, dtype) for one in cell.cells]
     if getattr(cell, "get_initial_state", None) is not None:
         return cell.get_initial_state(batch_size=batch_size)
     dtype = getattr(cell, "compute_dtype", dtype)
     return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
 
 
-def _output_shape(cell: Any, states: Any) -> tuple[int, ...]:
+def output_shape(cell: Any, states: Any) -> tuple[int, ...]:
     """The shape of a cell's output, without the batch: that of its first state, unless it says."""
     cell, states = _cells(cell, states)[-1]
     size = getattr(cell, "output_size", None)
