@@ -14,8 +14,9 @@ from keras_rnnkit.inspection import passes
 from keras_rnnkit.inspection.trace import trace
 from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels, masks
-from keras_rnnkit.recurrent.equations import cut, equations_of, follows_from_h, stand_in
+from keras_rnnkit.recurrent.equations import cut, equations_of, follows_from_h
 from keras_rnnkit.recurrent.rnn import RNN, Pass
+from keras_rnnkit.recurrent.watch import stand_in
 
 DIRECTIONS = 32  # how many unit vectors a batch measures the Jacobians by
 

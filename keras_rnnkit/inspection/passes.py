@@ -19,10 +19,9 @@ import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import masks
-from keras_rnnkit.recurrent.equations import stand_in
 from keras_rnnkit.recurrent.paths import named_layers
 from keras_rnnkit.recurrent.rnn import RNN, Pass, RecurrentLayer
-from keras_rnnkit.recurrent.watch import looking, replace_method
+from keras_rnnkit.recurrent.watch import looking, replace_method, stand_in
 
 STEPPED = "stepped by the model itself: its states are seen when it runs in a keras.layers.RNN"
 

@@ -16,6 +16,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_rnnkit.recurrent.watch import stand_in
+
 
 def product(inputs: Any, kernel: Any, masks: Any = None) -> Any:
     """Multiply inputs by a kernel under dropout masks: none, one for all gates, or one a gate."""
@@ -58,13 +60,6 @@ def with_dropped_weights(cell: Any, h: Any, training: bool) -> Any:
     cell.get_recurrent_dropout_mask(h)
     kernel = ops.cast(cell.recurrent_kernel, cell.compute_dtype)
     return stand_in(cell, recurrent_kernel=kernel * cell.weight_mask)
-
-
-def stand_in(layer: Any, **changed: Any) -> Any:
-    """Return a layer of the same parts with other attributes; the layer itself keeps its own."""
-    twin = object.__new__(type(layer))
-    vars(twin).update(vars(layer) | changed)
-    return twin
 
 
 def cut(joined: Any, sizes: list[int]) -> list[Any]:
