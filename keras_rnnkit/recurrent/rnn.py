@@ -209,6 +209,7 @@ class RecurrentLayer(keras.layers.RNN):
         kernel = kernels.current()
         scan = kernels.unrolled if self.unroll else kernel.scan
         by_time = [_time_first(inputs)]
+        counts = len(by_time)  # where the mask stands, if there is one
         for marks in (settled.mask, settled.resets):
             if marks is not None:
                 by_time.append(ops.expand_dims(ops.transpose(marks), -1))
@@ -222,7 +223,7 @@ class RecurrentLayer(keras.layers.RNN):
                 return step(states, inputs_t)
             pairs = zip(step(states, inputs_t), states, strict=True)
             return [
-                masks.where(inputs_t[1], x, ops.zeros_like(x) if before is None else before)
+                masks.where(inputs_t[counts], x, ops.zeros_like(x) if before is None else before)
                 for x, before in pairs
             ]
 
