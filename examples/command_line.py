@@ -1,6 +1,7 @@
 """The settings of an example as options of its command line: `EPOCHS = 8` is `--epochs 8`."""
 
 import argparse
+import inspect
 import re
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def change(scope, quick):
     parser = argparse.ArgumentParser(
         description=scope["__doc__"], formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    source = Path(scope["__file__"]).read_text(encoding="utf-8")
+    caller = inspect.currentframe().f_back.f_code.co_filename
+    source = Path(caller).read_text(encoding="utf-8")
     for name, told in re.findall(r"^([A-Z_]+) = .+?  # (.+)$", source, re.MULTILINE):
         value, option = scope[name], f"--{name.lower().replace('_', '-')}"
         about = f"{told} (default: {value})".replace("%", "%%")

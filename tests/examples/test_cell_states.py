@@ -7,7 +7,7 @@ import pytest
 
 @pytest.mark.backends
 def test_traces_a_review_and_finds_the_unit_that_carries_the_verdict(run_example, tmp_path):
-    printed = run_example("cell_states.py", "--quick", "--output", "out")
+    printed = run_example("cell_states.py", "--quick", "--words", "24", "--output", "out")
     assert "GENERATED" in printed
     correlation = re.search(r"correlation of (-?\d\.\d\d) over 300 validation", printed)
     # A verdict made from the last state alone is bound to be found in it.
