@@ -15,6 +15,7 @@ from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.equations import equations_of, follows_from_h
 from keras_rnnkit.recurrent.rnn import RNN, Pass, cut
+from keras_rnnkit.recurrent.watch import stand_in
 
 DIRECTIONS = 32  # how many unit vectors a batch measures the Jacobians by
 
@@ -238,7 +239,7 @@ def precise(cell: Any, states: Any, training: bool) -> tuple[Any, Any]:
     if isinstance(cell, keras.layers.StackedRNNCells):
         found = [precise(one, own, training) for _, one, own in passes.cells(cell, states)]
         flat = tree.flatten([own for _, own in found])
-        twin = passes.stand_in(cell, cells=[one for one, _ in found])
+        twin = stand_in(cell, cells=[one for one, _ in found])
         return twin, list(tree.pack_sequence_as(list(states), flat))
     half = getattr(cell, "compute_dtype", None) in ("float16", "bfloat16")
     if not half or not _known(cell):
@@ -249,7 +250,7 @@ def precise(cell: Any, states: Any, training: bool) -> tuple[Any, Any]:
     weights = {name: getattr(cell, name) for name in names if getattr(cell, name) is not None}
     # As rounded as the layer takes them.
     rounded = {name: ops.cast(weight, cell.compute_dtype) for name, weight in weights.items()}
-    twin = passes.stand_in(cell, **{n: ops.cast(x, "float32") for n, x in rounded.items()})
+    twin = stand_in(cell, **{n: ops.cast(x, "float32") for n, x in rounded.items()})
     return twin, [ops.cast(x, "float32") for x in states]
 
 

@@ -69,6 +69,7 @@ class RecurrentLayer(keras.layers.RNN):
     """
 
     paired = False  # whether it looks like a copy made by Keras's Bidirectional
+    features: int | None = None  # that its weights are made for
 
     def __init__(self, *, return_state_sequences: bool, save_states: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -102,18 +103,20 @@ class RecurrentLayer(keras.layers.RNN):
                 "would take for one output and turn the wrong axis of. Use rk.Bidirectional."
             )
         super().build(sequences_shape, initial_state_shape)
+        self.features = sequences_shape[-1]
         if self.save_states:
             for variable in tree.flatten(self.states):
                 value_of(variable)  # refuses what no file could hold
 
     def get_initial_state(self, batch_size: Any) -> list[Any]:
         """Return the states that the cell begins with: its own, or zeros nested as `state_size`."""
-        found = _starts(self.cell, batch_size, self.compute_dtype)
+        found = starts_of(self.cell, batch_size, self.compute_dtype)
         return list(found) if isinstance(found, (list, tuple)) else [found]
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Check the time axis, then call as every layer; see the class."""
-        require_time_axis(self.name, sequences)
+        """Check the sequences, then call as every layer; see the class."""
+        require_sequences(self, sequences)
+        require_functional(self, sequences)
         return super().__call__(sequences, *args, **kwargs)
 
     def call(
@@ -337,7 +340,7 @@ class RecurrentLayer(keras.layers.RNN):
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         """Return the shape of each result of a call."""
-        require_time_axis(self.name, keras.KerasTensor(sequences_shape))
+        require_sequences(self, keras.KerasTensor(sequences_shape))
         self._require_steps(sequences_shape)
         starts = self.get_initial_state(1)
 
@@ -346,7 +349,7 @@ class RecurrentLayer(keras.layers.RNN):
 
         batch, time = sequences_shape[:2]
         lead = (batch, time) if self.return_sequences else (batch,)
-        size = _output_shape(self.cell, starts)
+        size = output_shape(self.cell, starts)
         found = [(*lead, *size)]
         found += states_behind(batch) if self.return_state else []
         found += states_behind(batch, time) if self.return_state_sequences else []
@@ -429,6 +432,11 @@ class RNN(RecurrentLayer):
     ) -> None:
         arguments = given(locals())
         for one in cell if isinstance(cell, (list, tuple)) else [cell]:
+            if isinstance(one, keras.layers.RNN):
+                raise ValueError(
+                    f"`cell` must be a cell, which takes one step; received the layer {one!r}. "
+                    "Pass its attribute `cell`, or use the layer itself."
+                )
             if not hasattr(one, "call") or getattr(one, "state_size", None) is None:
                 raise ValueError(
                     "`cell` must have a `call(inputs, states)` method and a `state_size`, an "
@@ -493,21 +501,61 @@ def _time_first(sequence: Any) -> Any:
     return ops.transpose(sequence, (1, 0, *range(2, sequence.ndim)))
 
 
-def require_time_axis(name: str, sequences: Any) -> None:
-    """Refuse several inputs, and one that has lost its time axis; say where it may have."""
+def require_sequences(layer: Any, sequences: Any) -> None:
+    """Refuse what is no batch of sequences, or one of other features than the layer has met."""
+    of = f"`sequences` of {layer.name!r}"
     if not hasattr(sequences, "shape"):
         raise ValueError(
-            f"`sequences` of {name!r} must be one array or tensor, (batch, time, features); "
-            f"received a {type(sequences).__name__}. Join several inputs on their last axis, and "
-            "part them in the cell; states go into `initial_state`."
+            f"{of} must be one array or tensor, (batch, time, features); received a "
+            f"{type(sequences).__name__}{_advice(sequences)}"
         )
-    rank = len(sequences.shape)
-    if rank < 3:
+    shape = tuple(sequences.shape)
+    if len(shape) < 3:
         raise ValueError(
-            f"`sequences` of {name!r}: expected ndim=3, (batch, time, features); found "
-            f"ndim={rank}, shape {tuple(sequences.shape)}. If a recurrent layer comes before, pass "
-            "return_sequences=True to it, so that it hands on every step."
+            f"{of}: expected ndim=3, (batch, time, features); found ndim={len(shape)}, shape "
+            f"{shape}. If a recurrent layer comes before, pass return_sequences=True to it, so "
+            "that it hands on every step."
         )
+    if layer.features not in (None, shape[-1]) and shape[-1] is not None:
+        raise ValueError(
+            f"{of} must have {layer.features} features, (batch, time, {layer.features}), as in the "
+            f"call that made its weights; received shape {shape}. Pass the same columns, or make "
+            "a new layer."
+        )
+
+
+def _advice(sequences: Any) -> str:
+    """How what is no array becomes one."""
+    if isinstance(sequences, (list, tuple)) and not any(hasattr(x, "dtype") for x in sequences):
+        lengths = {len(x) if hasattr(x, "__len__") else 0 for x in sequences}
+        if len(lengths) > 1:
+            return (
+                f" of sequences of {min(lengths)} to {max(lengths)} steps. Pad them to one length, "
+                "keras.utils.pad_sequences(sequences, padding='post', dtype='float32'), and let "
+                "keras.layers.Masking mark the padding."
+            )
+        return ". Make it an array, numpy.array(sequences, 'float32')."
+    return (
+        ". Where a layer before returns its states too, take its first result, the output; join "
+        "several inputs on their last axis, and part them in the cell; states go into "
+        "`initial_state`."
+    )
+
+
+def require_functional(layer: Any, sequences: Any) -> None:
+    """Refuse several results in a `Sequential`, whose next layer takes one."""
+    asked = [name for name in ("return_state", "return_state_sequences") if getattr(layer, name)]
+    if not asked or not isinstance(sequences, keras.KerasTensor):
+        return
+    frame = inspect.currentframe()
+    while frame := frame and frame.f_back:
+        model = frame.f_locals.get("self")
+        if isinstance(model, keras.Sequential) and any(x is layer for x in model.layers[:-1]):
+            raise ValueError(
+                f"{layer.name!r} has {asked[-1]}=True and returns more than its output, which the "
+                "next layer of a Sequential model cannot take. Build the model with the functional "
+                "API: output, *states = layer(inputs)."
+            )
 
 
 def draw_dropout(cell: Any, inputs: Any, states: Any) -> Any:
@@ -524,7 +572,7 @@ def draw_dropout(cell: Any, inputs: Any, states: Any) -> Any:
     if hasattr(cell, "get_dropout_mask"):
         cell.get_dropout_mask(inputs)
         cell.get_recurrent_dropout_mask(h)
-    return ops.zeros((ops.shape(inputs)[0], *_output_shape(cell, states)), h.dtype)
+    return ops.zeros((ops.shape(inputs)[0], *output_shape(cell, states)), h.dtype)
 
 
 def _cells(cell: Any, states: Any) -> list[tuple[Any, Any]]:
@@ -533,17 +581,17 @@ def _cells(cell: Any, states: Any) -> list[tuple[Any, Any]]:
     return list(zip(cell.cells, states, strict=True)) if stacked else [(cell, states)]
 
 
-def _starts(cell: Any, batch_size: Any, dtype: str) -> Any:
+def starts_of(cell: Any, batch_size: Any, dtype: str) -> Any:
     """The states that a cell begins with, nested as the cell nests them."""
     if isinstance(cell, keras.layers.StackedRNNCells):
-        return [_starts(one, batch_size, dtype) for one in cell.cells]
+        return [starts_of(one, batch_size, dtype) for one in cell.cells]
     if getattr(cell, "get_initial_state", None) is not None:
         return cell.get_initial_state(batch_size=batch_size)
     dtype = getattr(cell, "compute_dtype", dtype)
     return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
 
 
-def _output_shape(cell: Any, states: Any) -> tuple[int, ...]:
+def output_shape(cell: Any, states: Any) -> tuple[int, ...]:
     """The shape of a cell's output, without the batch: that of its first state, unless it says."""
     cell, states = _cells(cell, states)[-1]
     size = getattr(cell, "output_size", None)
