@@ -363,6 +363,6 @@ def _after_indexing(key: Any, rank: int, time: int) -> int:
         place = keys.index(Ellipsis)
         keys[place : place + 1] = [slice(None)] * (rank - len(keys) + 1)
     keys += [slice(None)] * (rank - len(keys))
-    if any(one != slice(None) for one in (keys[0], keys[time])):
-        raise NotPerStep("takes out some of the time steps", "Index features alone")
-    return time - sum(isinstance(one, int) for one in keys[:time])
+    if any(one != slice(None) for one in keys[: time + 1]):
+        raise NotPerStep("takes out some of the time steps or samples", "Index features alone")
+    return time

@@ -90,8 +90,8 @@ class Stream:
         """Take one time step.
 
         Args:
-            inputs: (batch, features), or (batch,) for numbers of words. For several inputs a list
-                in the model's order, or a dict by name.
+            inputs: (batch, features), or (batch,) for numbers of words; a dict of such arrays by
+                name where the model has several inputs.
 
         Returns:
             The model's output at this step, (batch, ...); a dict by name for several.
@@ -124,13 +124,16 @@ class Stream:
         names = [x.name for x in model.inputs if x.name not in self._states]
         if isinstance(inputs, Mapping):
             feed = dict(inputs)
-        elif isinstance(inputs, (list, tuple)) and len(names) > 1:
-            feed = dict(zip(names, inputs, strict=len(inputs) == len(names)))
-        else:
+        elif len(names) == 1:
             feed = {names[0]: inputs}
-        shapes = {x.name: tuple(x.shape) for x in model.inputs}
+        else:
+            raise ValueError(
+                f"`inputs` must be a dict with the inputs {names}; received "
+                f"{type(inputs).__name__}."
+            )
         if set(feed) != set(names):
             raise ValueError(f"`inputs` must give {names}; received {list(feed)}.")
+        shapes = {x.name: tuple(x.shape) for x in model.inputs}
         rows = len(next(iter(self._states.values())))
         for name, value in feed.items():
             feed[name] = value = _array(value)
