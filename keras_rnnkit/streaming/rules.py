@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_rnnkit.embedding import GloVeEmbedding
+from keras_rnnkit.recurrent.paths import recurrent_layers
 
 layers = keras.layers
 
@@ -188,8 +189,7 @@ def require_per_step(layer: Any, inputs: list[Any]) -> None:
             raise NotPerStep("joins inputs of different ranks", "Give all of them a time axis")
         return
     if known(layer, (layers.TimeDistributed,)):
-        if any(getattr(one, "stateful", False) for one in (layer.layer,)):
-            raise NotPerStep("holds a stateful layer", "Use stateful=False")
+        require_no_carried_states(layer)
         return
     if rank < 3:
         raise NotPerStep(
@@ -220,6 +220,15 @@ def require_per_step(layer: Any, inputs: list[Any]) -> None:
             f"has an activation, {getattr(function, '__name__', function)!r}, that reads other "
             "time steps",
             "Use one that acts on the last axis or on each number",
+        )
+
+
+def require_no_carried_states(layer: Any) -> None:
+    """Refuse a layer that is called as it is and carries states by itself."""
+    if any(one.stateful for one in recurrent_layers(layer)):
+        raise NotPerStep(
+            "is or holds a stateful layer, whose states are not those of a time step",
+            "Use stateful=False",
         )
 
 
@@ -356,7 +365,7 @@ def _aligned(args: Any, kwargs: Any, axis_of: Any, broadcast: bool = True) -> in
 
 
 def _after_indexing(key: Any, rank: int, time: int) -> int:
-    keys = list(key) if isinstance(key, tuple) else [key]
+    keys = list(key) if isinstance(key, (list, tuple)) else [key]  # a list where it was loaded
     if any(hasattr(one, "shape") or one is None for one in keys):
         raise NotPerStep("takes out more than columns", "Index features by numbers or slices")
     if Ellipsis in keys:

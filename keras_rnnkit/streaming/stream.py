@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_rnnkit.archives import unpacking
 from keras_rnnkit.atomic import atomic_write
 from keras_rnnkit.streaming.state_layers import given_states, start_states, state_layers
 from keras_rnnkit.streaming.step_model import chunk_model, step_model
@@ -190,11 +191,12 @@ class Stream:
         Raises:
             ValueError: If the file holds other states, or other numbers of sequences or units.
         """
-        with np.load(Path(path), allow_pickle=False) as file:
+        path = Path(path)
+        with path.open("rb") as raw, unpacking(path.name), np.load(raw) as file:
             states = dict(file)
         if missing := set(self._states) - set(states):
             raise ValueError(
-                f"{Path(path).name} holds the states {sorted(states)}, and not {sorted(missing)}. "
+                f"{path.name} holds the states {sorted(states)}, and not {sorted(missing)}. "
                 "Load what `save` of a stream of the same model wrote."
             )
         self._states = self._fitted(states)
@@ -224,4 +226,4 @@ def _array(value: Any) -> np.ndarray:
 
 def _plain(state: np.ndarray) -> np.ndarray:
     """A dtype that a file of NumPy's can hold."""
-    return state if state.dtype.isbuiltin else state.astype("float32")
+    return state.astype("float32") if state.dtype.kind == "V" else state

@@ -52,6 +52,7 @@ class Walk:
     def __init__(
         self, model: Any, *, whole: bool, batch_size: int | None, static: Any, stepwise: Any
     ) -> None:
+        require_graph(model)
         self.root = model
         self.options = {
             "whole": whole,
@@ -139,7 +140,6 @@ class Walk:
 
     def through(self, model: Any, inputs: list[Any]) -> list[Any]:
         """Put other inputs through the graph of a model; return its outputs, flat."""
-        require_graph(model)
         found: list[Any] = []
         end = _End()
         graph = keras.Model(model.inputs, end(list(model.outputs)))
@@ -210,8 +210,8 @@ class Walk:
     def as_it_is(self, operation: Any, args: Any, kwargs: Any) -> Any:
         """Call what has to do with no time step."""
         tensors = _tensors((args, kwargs))
-        if getattr(operation, "stateful", False):
-            raise NotPerStep("is stateful, and its input has no time steps", "Use stateful=False")
+        if isinstance(operation, keras.Layer):
+            rules.require_no_carried_states(operation)
         self.used.update(map(id, tensors))
         kind = SO_FAR if any(map(self.so_far, tensors)) else STATIC
         results = self.results(operation(*args, **kwargs), kind)
