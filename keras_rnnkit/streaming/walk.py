@@ -147,7 +147,7 @@ class Walk:
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             if operation is end:
                 found.extend(args[0])
-                return keras.layers.Identity()(inputs[0])
+                return _End()(list(inputs))  # what the clone is made of, which nothing needs
             return self.call(operation, *args, **kwargs)
 
         keras.models.clone_model(
@@ -462,7 +462,7 @@ def require_graph(model: Any) -> None:
             "keras.saving.load_model."
         )
     some = keras.Input((1,))
-    functional = type(keras.Model(some, some)).call
+    functional = type(keras.Model(some, keras.layers.Identity()(some))).call
     if type(model).call not in (functional, keras.Sequential.call):
         raise ValueError(
             f"`model` must be Sequential or functional; {model.name!r} is a "
