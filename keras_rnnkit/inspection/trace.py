@@ -175,6 +175,13 @@ class Trace:
         return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
 
 
+class Traces(dict[str, Trace]):
+    """A `Trace` by the key of its layer, in the order in which the layers run."""
+
+    def __missing__(self, key: Any) -> Trace:
+        raise KeyError(f"{key!r} is none of the layers in this trace: {list(self)}")
+
+
 def trace(
     model_or_layer: Any,
     inputs: Any,
@@ -182,7 +189,7 @@ def trace(
     mask: Any = None,
     batch_size: int = 32,
     progress: bool = True,
-) -> dict[str, Trace]:
+) -> Traces:
     """Return every state and gate of every recurrent layer in a call of a model.
 
     Works on Keras's own layers and ours, in models of every kind, built here or loaded from disk.
@@ -251,7 +258,7 @@ class Tracer:
         self._facts: dict[str, _Facts] = {}
         self._run = kernels.current().compiled(self._call)
 
-    def __call__(self, inputs: Any, mask: Any, batch_size: int, progress: bool) -> dict[str, Trace]:
+    def __call__(self, inputs: Any, mask: Any, batch_size: int, progress: bool) -> Traces:
         """Trace all rows, batch by batch."""
         total = len(tree.flatten(inputs)[0])
         values = passes.values(self._variables)
@@ -319,14 +326,14 @@ class Tracer:
                     arrays[key, name] = np.empty((total * each, *batch.shape[1:]), batch.dtype)
                 arrays[key, name][rows.start * each : rows.stop * each] = batch
 
-    def _traces(self, arrays: Any, total: int) -> dict[str, Trace]:
+    def _traces(self, arrays: Any, total: int) -> Traces:
         if not self._facts:
             raise ValueError(
                 f"`model_or_layer` must call a recurrent layer; {self._root.name!r} holds "
                 f"{[site.key for site in passes.sites(self._root)]} and its call reaches none of "
                 "them. Pass the part of the model that uses them."
             )
-        traces = {}
+        traces = Traces()
         for key, facts in self._facts.items():
             own = {name: arrays[key, name] for name in facts.names}
             output = own.get("output", np.empty((total, 0, 0), "float32"))

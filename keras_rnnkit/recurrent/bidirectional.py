@@ -14,7 +14,8 @@ from keras_rnnkit.recurrent.rnn import (
     Result,
     register,
     release_dropout,
-    require_time_axis,
+    require_functional,
+    require_sequences,
 )
 from keras_rnnkit.recurrent.states import put_back
 
@@ -65,7 +66,15 @@ class Bidirectional(keras.layers.Bidirectional):
         trainable: bool = True,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        super().__init__(**given(locals()))
+        arguments = given(locals())
+        for what, one in (("layer", layer), ("backward_layer", backward_layer)):
+            if not hasattr(one, "go_backwards") and (what == "layer" or one is not None):
+                raise ValueError(
+                    f"`{what}` must be a recurrent layer with `go_backwards`, such as rk.LSTM(32); "
+                    f"received {one!r}. A cell becomes a layer by rk.RNN(cell); layers of other "
+                    "kinds go before or behind this one."
+                )
+        super().__init__(**arguments)
         self.supports_masking = True  # which Keras's own no longer does after 3.15
         for layer in self.directions():
             layer.paired = False  # by this class, which knows all their results
@@ -85,8 +94,9 @@ class Bidirectional(keras.layers.Bidirectional):
         super().__setattr__(name, value)
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Check the time axis, then call as every layer; see the class."""
-        require_time_axis(self.name, sequences)
+        """Check the sequences, then call as every layer; see the class."""
+        require_sequences(self, sequences)
+        require_functional(self, sequences)
         return super().__call__(sequences, *args, **kwargs)
 
     def call(
@@ -111,6 +121,11 @@ class Bidirectional(keras.layers.Bidirectional):
             list(results) if isinstance(results, (list, tuple)) else [results] for results in found
         )
         return self._merge(forward, backward)
+
+    @property
+    def features(self) -> int | None:
+        """Of the inputs that the weights are made for."""
+        return getattr(self.forward_layer, "features", None)
 
     def directions(self) -> tuple[Any, Any]:
         """Return the forward and the backward layer.

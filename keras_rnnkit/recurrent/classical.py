@@ -5,7 +5,7 @@ from __future__ import annotations  # short names of types in help and signature
 from typing import Any, Literal, Unpack
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from keras_rnnkit.recurrent.arguments import (
     Activation,
@@ -38,6 +38,22 @@ class StateCell(Equations):
         self.return_state = return_state
         if return_state:
             self.output_size = self.units * (1 + len(self.state_names))
+
+    def __call__(self, inputs: Any, states: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs and the number of states, then call as every layer."""
+        kernel, count = getattr(self, "kernel", None), len(tree.flatten(states))
+        if count != len(self.state_names):
+            raise ValueError(
+                f"`states` of {self.name!r} must hold {', '.join(self.state_names)}, each (batch, "
+                f"{self.units}); received {count} of them. Begin with get_initial_state(batch)."
+            )
+        if kernel is not None and kernel.shape[0] != inputs.shape[-1]:
+            raise ValueError(
+                f"`inputs` of {self.name!r} must have {kernel.shape[0]} features, as in the call "
+                f"that made its weights; received shape {tuple(inputs.shape)}. Pass the same "
+                "columns, or make a new cell."
+            )
+        return super().__call__(inputs, states, *args, **kwargs)  # type: ignore[misc]
 
     def unpack(self, outputs: Any) -> tuple[Any, ...]:
         """Split what the cell, or a layer around it, returned under `return_state=True`.

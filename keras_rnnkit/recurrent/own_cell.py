@@ -83,11 +83,6 @@ class Cell(StateCell, keras.layers.Layer):
                 f"{type(self).__name__} must name its states; received no `state_names`. Derive a "
                 'class from rk.Cell with state_names = ("h",), `build` and `step`.'
             )
-        if not isinstance(units, int) or isinstance(units, bool) or units < 1:
-            raise ValueError(
-                f"`units` must be a positive whole number; received {units!r}. Give the size of "
-                "the state."
-            )
         for argument, rate in {"dropout": dropout, "recurrent_dropout": recurrent_dropout}.items():
             if not 0 <= rate < 1:
                 raise ValueError(
@@ -97,9 +92,10 @@ class Cell(StateCell, keras.layers.Layer):
         for argument in ("units", "dropout", "recurrent_dropout", "seed"):
             setattr(self, argument, options.pop(argument))
         super().__init__(**options)
-        self.state_size = [units] * len(self.state_names) if len(self.state_names) > 1 else units
+        size = self.units
+        self.state_size = [size] * len(self.state_names) if len(self.state_names) > 1 else size
         if not return_state:
-            self.output_size = units
+            self.output_size = size
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._drawn: dict[str, Any] = {}
 

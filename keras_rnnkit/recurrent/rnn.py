@@ -69,6 +69,7 @@ class RecurrentLayer(keras.layers.RNN):
     """
 
     paired = False  # whether it looks like a copy made by Keras's Bidirectional
+    features: int | None = None  # that its weights are made for
 
     def __init__(self, *, return_state_sequences: bool, save_states: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -102,6 +103,7 @@ class RecurrentLayer(keras.layers.RNN):
                 "would take for one output and turn the wrong axis of. Use rk.Bidirectional."
             )
         super().build(sequences_shape, initial_state_shape)
+        self.features = sequences_shape[-1]
         if self.save_states:
             for variable in tree.flatten(self.states):
                 value_of(variable)  # refuses what no file could hold
@@ -112,8 +114,9 @@ class RecurrentLayer(keras.layers.RNN):
         return list(found) if isinstance(found, (list, tuple)) else [found]
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Check the time axis, then call as every layer; see the class."""
-        require_time_axis(self.name, sequences)
+        """Check the sequences, then call as every layer; see the class."""
+        require_sequences(self, sequences)
+        require_functional(self, sequences)
         return super().__call__(sequences, *args, **kwargs)
 
     def call(
@@ -337,7 +340,7 @@ class RecurrentLayer(keras.layers.RNN):
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         """Return the shape of each result of a call."""
-        require_time_axis(self.name, keras.KerasTensor(sequences_shape))
+        require_sequences(self, keras.KerasTensor(sequences_shape))
         self._require_steps(sequences_shape)
         starts = self.get_initial_state(1)
 
@@ -429,6 +432,11 @@ class RNN(RecurrentLayer):
     ) -> None:
         arguments = given(locals())
         for one in cell if isinstance(cell, (list, tuple)) else [cell]:
+            if isinstance(one, keras.layers.RNN):
+                raise ValueError(
+                    f"`cell` must be a cell, which takes one step; received the layer {one!r}. "
+                    "Pass its attribute `cell`, or use the layer itself."
+                )
             if not hasattr(one, "call") or getattr(one, "state_size", None) is None:
                 raise ValueError(
                     "`cell` must have a `call(inputs, states)` method and a `state_size`, an "
@@ -493,21 +501,61 @@ def _time_first(sequence: Any) -> Any:
     return ops.transpose(sequence, (1, 0, *range(2, sequence.ndim)))
 
 
-def require_time_axis(name: str, sequences: Any) -> None:
-    """Refuse several inputs, and one that has lost its time axis; say where it may have."""
+def require_sequences(layer: Any, sequences: Any) -> None:
+    """Refuse what is no batch of sequences, or one of other features than the layer has met."""
+    of = f"`sequences` of {layer.name!r}"
     if not hasattr(sequences, "shape"):
         raise ValueError(
-            f"`sequences` of {name!r} must be one array or tensor, (batch, time, features); "
-            f"received a {type(sequences).__name__}. Join several inputs on their last axis, and "
-            "part them in the cell; states go into `initial_state`."
+            f"{of} must be one array or tensor, (batch, time, features); received a "
+            f"{type(sequences).__name__}{_advice(sequences)}"
         )
-    rank = len(sequences.shape)
-    if rank < 3:
+    shape = tuple(sequences.shape)
+    if len(shape) < 3:
         raise ValueError(
-            f"`sequences` of {name!r}: expected ndim=3, (batch, time, features); found "
-            f"ndim={rank}, shape {tuple(sequences.shape)}. If a recurrent layer comes before, pass "
-            "return_sequences=True to it, so that it hands on every step."
+            f"{of}: expected ndim=3, (batch, time, features); found ndim={len(shape)}, shape "
+            f"{shape}. If a recurrent layer comes before, pass return_sequences=True to it, so "
+            "that it hands on every step."
         )
+    if layer.features not in (None, shape[-1]) and shape[-1] is not None:
+        raise ValueError(
+            f"{of} must have {layer.features} features, (batch, time, {layer.features}), as in the "
+            f"call that made its weights; received shape {shape}. Pass the same columns, or make "
+            "a new layer."
+        )
+
+
+def _advice(sequences: Any) -> str:
+    """How what is no array becomes one."""
+    if isinstance(sequences, (list, tuple)) and not any(hasattr(x, "dtype") for x in sequences):
+        lengths = {len(x) if hasattr(x, "__len__") else 0 for x in sequences}
+        if len(lengths) > 1:
+            return (
+                f" of sequences of {min(lengths)} to {max(lengths)} steps. Pad them to one length, "
+                "keras.utils.pad_sequences(sequences, padding='post', dtype='float32'), and let "
+                "keras.layers.Masking mark the padding."
+            )
+        return ". Make it an array, numpy.array(sequences, 'float32')."
+    return (
+        ". Where a layer before returns its states too, take its first result, the output; join "
+        "several inputs on their last axis, and part them in the cell; states go into "
+        "`initial_state`."
+    )
+
+
+def require_functional(layer: Any, sequences: Any) -> None:
+    """Refuse several results in a `Sequential`, whose next layer takes one."""
+    asked = [name for name in ("return_state", "return_state_sequences") if getattr(layer, name)]
+    if not asked or not isinstance(sequences, keras.KerasTensor):
+        return
+    frame = inspect.currentframe()
+    while frame := frame and frame.f_back:
+        model = frame.f_locals.get("self")
+        if isinstance(model, keras.Sequential) and any(x is layer for x in model.layers[:-1]):
+            raise ValueError(
+                f"{layer.name!r} has {asked[-1]}=True and returns more than its output, which the "
+                "next layer of a Sequential model cannot take. Build the model with the functional "
+                "API: output, *states = layer(inputs)."
+            )
 
 
 def draw_dropout(cell: Any, inputs: Any, states: Any) -> Any:
