@@ -22,17 +22,6 @@ from keras_rnnkit.streaming.state_layers import (
 NEXT = "next_"  # before the name of a state, the name of the output that it becomes
 STATIC, SO_FAR = "static", "so far"  # the kinds of tensors without a time axis
 
-_OWN_CALLS = {
-    kind.call
-    for kind in (
-        keras.layers.RNN,
-        keras.layers.SimpleRNN,
-        keras.layers.LSTM,
-        keras.layers.GRU,
-        RecurrentLayer,
-    )
-}
-
 
 class Walk:
     """One pass over the graph of a model, or of a model inside it.
@@ -169,7 +158,7 @@ class Walk:
                     "is given a sequence that ZeroPadding1D has lengthened",
                     "Put the padding before a convolution or pooling that takes it all in",
                 )
-            if isinstance(operation, rules.NO_OPS) and not kwargs.get("training"):
+            if rules.known(operation, rules.NO_OPS) and not kwargs.get("training"):
                 return args[0]
             if all(self.axis(x) is None for x in tensors):
                 return self.as_it_is(operation, args, kwargs)
@@ -273,11 +262,7 @@ class Walk:
         mask = kwargs.get("mask")
         if mask is None and (initial_state is None or isinstance(layer, RecurrentLayer)):
             mask = mask_of(sequences)
-        if type(layer).call not in _OWN_CALLS:
-            raise NotPerStep(
-                "is a recurrent layer with a `call` of its own",
-                "Use keras.layers.RNN(cell) or rk.RNN(cell)",
-            )
+        rules.require_known_pass(layer)
         if layer.go_backwards:
             raise NotPerStep(
                 "has go_backwards=True: it begins with the last time step", "Use go_backwards=False"

@@ -272,6 +272,14 @@ def words():
 
 
 @model
+def words_with_vectors():
+    x = keras.Input((None,), name="ids", dtype="int32")
+    vectors = {word: np.full(4, index, "float32") for index, word in enumerate("abcd")}
+    y = rk.GloVeEmbedding(vectors, ["", "[UNK]", *"abcd"], dim=4)(x)
+    return keras.Model(x, keras.layers.SimpleRNN(5, return_sequences=True)(y))
+
+
+@model
 def words_of_one_length_without_a_mask():
     x = keras.Input((7,), name="ids")
     return keras.Model(x, keras.layers.GRU(5, return_sequences=True)(Embedding(6, 4)(x)))

@@ -49,6 +49,16 @@ class Mean(keras.layers.LSTM):
         return 2 * super().call(sequences, initial_state, mask, training)
 
 
+class Start(keras.layers.GRU):
+    def get_initial_state(self, batch_size):
+        return [ops.ones((batch_size, self.units))]
+
+
+class AlwaysDropped(Dropout):
+    def call(self, inputs, training=False):
+        return super().call(inputs, training=True)
+
+
 def over_time(x):
     return x - ops.mean(x, axis=1, keepdims=True)
 
@@ -58,6 +68,12 @@ LAYERS = {
     "ours": (lambda: rk.Bidirectional(rk.GRU(3), name="it"), "from its end", "one direction"),
     "backwards": (lambda: rk.GRU(3, go_backwards=True, name="it"), "begins with the last", "False"),
     "own RNN": (lambda: Mean(3, return_sequences=True, name="it"), "of its own", r"RNN\(cell\)"),
+    "own start": (lambda: Start(3, name="it"), "`get_initial_state` of its own", "rk.RNN"),
+    "always dropped": (
+        lambda: AlwaysDropped(0.5, name="it"),
+        "not known",
+        r"stepwise=\[AlwaysDropped\]",
+    ),
     "mean": (lambda: GlobalAveragePooling1D(name="it"), "all of time", "return_sequences=False"),
     "max": (lambda: GlobalMaxPooling1D(name="it"), "all of time", "return_sequences=False"),
     "Flatten": (lambda: Flatten(name="it"), "joins the time steps", "return_sequences=False"),
@@ -135,6 +151,7 @@ GRAPHS = {
     "all": (lambda x: ops.max(x), "Max.*over time"),
     "joined": (lambda x: ops.concatenate([x, x], axis=1), "Concatenate.*over time"),
     "weighed": (lambda x: x * np.ones((TIME, 1), "float32"), "Multiply.*axis of length 1"),
+    "limits": (lambda x: ops.clip(x, np.zeros((TIME, 1), "float32"), 9), "Clip.*not known"),
     "turned": (lambda x: ops.transpose(x, (0, 2, 1)), "Transpose.*not known"),
     "Dense over time": (lambda x: Dense(2, name="it")(x[..., 0]), "layer 'it' .*which is time"),
 }
@@ -177,6 +194,9 @@ def test_a_model_without_a_graph_is_refused():
     inside = keras.Sequential([x, rk.GRU(3, return_sequences=True), Subclassed()])
     with pytest.raises(ValueError, match=r"Sequential or functional; .*Subclassed"):
         rk.step_model(inside)
+    rows = keras.Input((TIME, 5, 2))
+    with pytest.raises(ValueError, match=r"layer 'it' .*`call` of its own"):
+        rk.step_model(keras.Model(rows, keras.layers.ConvLSTM1D(2, 2, name="it")(rows)))
     images = keras.Input((TIME, 5, 2), batch_size=2)
     carried = TimeDistributed(keras.layers.LSTM(2, stateful=True), name="it")(images)
     with pytest.raises(ValueError, match=r"layer 'it' .*stateful"):

@@ -130,3 +130,13 @@ def test_two_hundred_steps_are_whole(name):
     stream = stream_of(model, inputs)
     outputs = [named(model, stream(feed)) for feed in fed(stream.step, inputs)]
     same_outputs(outputs, whole(model, inputs))
+
+
+def test_a_quantized_model_is_stepped():
+    model = ready("words")
+    for layer in model.layers:
+        if isinstance(layer, (keras.layers.Dense, keras.layers.Embedding)):
+            layer.quantize("int8")
+    inputs = data(model, 7)
+    stream = rk.Stream(model, BATCH)
+    same_outputs(stepped(stream.step, inputs, stream.states)[0], whole(model, inputs))
