@@ -39,7 +39,7 @@ def test_gradient_flow_shows_what_dies_and_what_helps(quick):
     factors = {line[:32].strip(): float(line[38:46]) for line in lines}
     assert factors["SimpleRNN, small weights"] < factors["GRU"] < factors["GRU, gate open"]
     assert factors["growing weights"] == 1.1
-    assert "RecurrentMonitor stopped the run" in text
+    assert "RecurrentMonitor stopped training" in text
 
 
 def test_recurrent_dropout_shows_the_old_formula_and_ours(quick):
