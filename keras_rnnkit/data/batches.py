@@ -392,7 +392,9 @@ def takes_options(source: Callable[P, Any]) -> Callable[[Callable[..., R]], Call
     """
 
     def sign(function: Callable[..., R]) -> Callable[P, R]:
-        function.__signature__ = inspect.signature(source)  # type: ignore[attr-defined]
+        own = inspect.signature(function).return_annotation
+        listed = inspect.signature(source).replace(return_annotation=own)
+        function.__signature__ = listed  # type: ignore[attr-defined]
         return function
 
     return sign

@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -95,7 +95,7 @@ class Met:
         if isinstance(layer, RecurrentLayer):
             keeps = layer.return_state_sequences
             loop = RNN(cell, return_state_sequences=keeps, **options)
-            return loop.run(Pass(sequences, states, settled.mask, settled.training))
+            return loop.run(replace(settled, sequences=sequences, states=states))
         zero = layer.zero_output_for_mask
         loop = keras.layers.RNN(cell, zero_output_for_mask=zero, **options)
         return loop.inner_loop(sequences, states, settled.mask, training=settled.training)

@@ -1,6 +1,7 @@
 """trace: every state and gate of a model's recurrent layers, as named arrays."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -350,9 +351,10 @@ class Tracer:
 
 def _cells(cell: Any, settled: Pass, outputs: Any) -> Any:
     """The name, cell and arrays of each cell of a layer, in the order of processing."""
-    sequences = settled.sequences
-    for name, one, states in passes.cells(cell, settled.states):
-        alone = Pass(sequences, list(states), settled.mask, settled.training)
+    sequences, starts = settled.sequences, settled.starts or settled.states
+    each = zip(passes.cells(cell, settled.states), passes.cells(cell, starts), strict=True)
+    for (name, one, states), (_, _, own_starts) in each:
+        alone = replace(settled, sequences=sequences, states=list(states), starts=own_starts)
         parts = _parts(one, alone, None if name else outputs)
         sequences = parts["output"]
         yield name, one, parts
@@ -363,7 +365,8 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
     equations = equations_of(cell)
     mask = settled.mask
     wide = getattr(cell, "return_state", False)
-    if equations is None or outputs is None or wide or not follows_from_h(equations):
+    recorded = outputs is None or wide or settled.resets is not None
+    if recorded or equations is None or not follows_from_h(equations):
         recorder = RNN(
             cell,
             return_sequences=True,
@@ -384,8 +387,12 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
     parts = {"output": outputs}
     gates: list[Any] = []
     if equations is not None:
+        restarted = None
+        if settled.resets is not None:
+            restarted = functools.partial(settled.restarted, resets=settled.resets)
+        initial = tree.flatten(settled.states)
         gates, states = replay.gates_and_states(
-            equations, cell, settled.sequences, states, tree.flatten(settled.states), mask
+            equations, cell, settled.sequences, states, initial, mask, restarted
         )
     names = state_names(cell, len(states))
     parts |= {f"state {name}": state for name, state in zip(names, states, strict=True)}
