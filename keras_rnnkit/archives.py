@@ -77,4 +77,4 @@ def open_zip(raw: BinaryIO) -> zipfile.ZipFile:
 
 
 def _broken(name: str, error: Exception) -> ValueError:
-    return ValueError(f"{name} is no whole archive ({error}). Fetch it again.")
+    return ValueError(f"{name} is not a complete archive ({error}). Download it again.")

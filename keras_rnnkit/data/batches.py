@@ -170,7 +170,7 @@ class Batches:
         """How windows are drawn by the weights of their rows; see `Order`."""
         if not self.order.shuffle or self.order.groups is not None:
             raise ValueError(
-                "sampling= draws windows anew in each epoch: it needs shuffle=True, and does not "
+                "sampling= draws other windows in each epoch: it needs shuffle=True, and does not "
                 "go with balance=."
             )
         row_weights = _row_weights(self.series, sampling, "sampling")
@@ -241,9 +241,9 @@ class Batches:
         """Where the weights of the target rows lie."""
         if not self.spec.targets:
             raise ValueError(
-                "weights= weighs target rows, and the spec has none: targets=(). Name the "
-                "targets (WindowSpec.every_step has one at each input row); weights of other "
-                "targets are added where those are, in a map over the dataset."
+                "weights= are those of target rows, and the spec has none: targets=(). Name the "
+                "targets (WindowSpec.every_step has one at each input row), or add the weights "
+                "where you add the targets, in a map over the dataset."
             )
         return self._of_rows(TimeSeries(_row_weights(self.series, weights)), rows)
 
@@ -500,7 +500,7 @@ def why_none(series: TimeSeries, spec: WindowSpec) -> str:
         gaps = len(segments) - len(series.groups)
         advice = "Shorten the window, or pass pad= to WindowSpec, which lets it begin earlier"
         if gaps:
-            advice += ", or make the series with freq='rows', which takes no gap for one"
+            advice += ", or make the series with freq='rows', which ignores gaps"
         where = "segment" if gaps or len(series.groups) > 1 else "series"
         cut = (
             f" ({gaps:,} gaps in time, a row every {format_duration(series.freq)})" if gaps else ""
@@ -541,7 +541,7 @@ def _check_categories(series: TimeSeries, spec: WindowSpec) -> None:
             raise ValueError(
                 f"categories= names {spec.categories[column]!r}, which holds "
                 f"{block[row, column]:g} in row {chunk.start + row}: expected whole numbers from 0 "
-                f"to {2**24 - 1}. Code what else there is with Categories."
+                f"to {2**24 - 1}. Encode other labels with Categories."
             )
 
 
@@ -597,7 +597,7 @@ def _row_weights(series: TimeSeries, weights: Any, what: str = "weights") -> np.
     elif series.gathered:
         raise ValueError(
             f"{what}=: the series has gathered its rows by group, so the order of the weights "
-            "cannot be told. Sort the rows by group before, or pass a function of the times."
+            "is unclear. Sort the rows by group before, or pass a function of the times."
         )
     row_weights = np.asarray(weights, dtype=np.float32)
     if row_weights.shape != (len(series),):

@@ -152,8 +152,9 @@ def _times(
     if not inside.all():
         if series.freq is None or isinstance(series.freq, str):
             raise ValueError(
-                "the targets lie behind the last row, and the series states no freq= by which time "
-                "goes on there: make the windows with forecast_windows(series, spec, freq=...)."
+                "the targets lie after the last row, and the series has no freq= by which "
+                "to continue its times: make the windows with forecast_windows(series, spec, "
+                "freq=...)."
             )
         later = steps_later(series, origin, ahead * series.freq)
         times[~inside] = later[~inside]

@@ -145,7 +145,7 @@ def _times(series: TimeSeries, lasts: np.ndarray, rows: int, freq: Any) -> tuple
         return steps_later(series, lasts, steps), None
     if freq is None:
         raise ValueError(
-            "freq= must say how times go on behind the last row, such as '1D', 'month', 'B' for "
+            "freq= must say how times go on after the last row, such as '1D', 'month', 'B' for "
             "business days, or a function: the series does not state its step."
         )
     kept = "rows" if series.freq == "rows" else None
@@ -187,7 +187,7 @@ def _given(
     lacking = [name for name in wanted if known is None or name not in known.names]
     if lacking:
         raise ValueError(
-            f"known= must hold {', '.join(map(repr, lacking))} for the {rows:,} rows behind the "
+            f"known= must hold {', '.join(map(repr, lacking))} for the {rows:,} rows after the "
             "last, which the windows read there. (Calendar columns that with_columns made are "
             "computed.)"
         )
@@ -225,7 +225,7 @@ def _given(
                 else "has a gap"
             )
             raise ValueError(
-                f"known= {ends}{whose}: the horizon reaches {rows:,} rows behind the last, and row "
+                f"known= {ends}{whose}: the horizon reaches {rows:,} rows after the last, and row "
                 f"{lost[0] + 1} of them{when} is not there."
             )
     return {name: found[:, :, at] for at, name in enumerate(wanted)}
@@ -246,6 +246,6 @@ def _refuse_unknown(ahead: TimeSeries, spec: WindowSpec, ends: np.ndarray) -> No
             if back is not None and back < spec.ahead[-1]:
                 why = f"a lag of {back} rows is not known {spec.ahead[-1]} rows ahead"
             raise ValueError(
-                f"known column {name!r} has no value in row {spec.ahead[at]} behind the last"
+                f"known column {name!r} has no value in row {spec.ahead[at]} after the last"
                 f"{whose}{when}: {why}."
             )

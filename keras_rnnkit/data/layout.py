@@ -157,7 +157,7 @@ class Copy:
     def values(self) -> np.ndarray:
         """The copy, `(positions, columns)`."""
         values = aligned_empty((self.step, self.phase, len(self.columns)), self.dtype)
-        # The positions behind the last row are read by no window, but must not hold garbage.
+        # The positions after the last row are read by no window, but must not hold garbage.
         values[:, self.phase - 1] = 0
         store = Storage(self.dtype, [self.series.names[column] for column in self.columns])
         for first, block in _blocks(self.series, self.columns, self.rows, self.affine):
@@ -271,8 +271,8 @@ class Storage:
             if self._whole[column]:
                 wider = "" if self.dtype == np.float32 else ", or dtype='float32'"
                 raise ValueError(
-                    f"column {self.names[column]!r} holds whole numbers, of which {self.dtype} "
-                    f"would make others: {given:.0f} becomes {float(kept):.0f}. Pass scaler= with "
+                    f"column {self.names[column]!r} holds whole numbers that {self.dtype} "
+                    f"would change: {given:.0f} becomes {float(kept):.0f}. Pass scaler= with "
                     f"this column in its names={wider}, or subtract an offset first."
                 )
 

@@ -100,7 +100,7 @@ def read_parquet(
             columns, _ = wanted.choose(path, shown)
             return build_series(path, _chunks(file, columns, wanted, path), columns, wanted, told)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is no whole Parquet file ({error}).") from error
+        raise ValueError(f"{path} is not a complete Parquet file ({error}).") from error
 
 
 def _chunks(file: Any, names: list[str], wanted: Wanted, path: Path) -> Iterator[Chunk]:

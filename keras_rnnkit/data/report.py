@@ -169,11 +169,11 @@ class WindowReport:
             text.append(f"split: {self.split_check}")
         if self.given_away:
             within, steps = self.given_steps
-            told = f"leak: the inputs hold the answer: {', '.join(self.given_away)}"
+            told = f"leak: targets among the inputs: {', '.join(self.given_away)}"
             if within < steps:
                 told += (
-                    f", in {within:,} of {steps:,} target rows; only a model that looks back alone "
-                    "(no Bidirectional, no pooling over time) does not see it"
+                    f", in {within:,} of {steps:,} target rows; only a model that reads no later "
+                    "time steps (no Bidirectional, no pooling over time) does not see them"
                 )
             text.append(told)
         for (part, other), number in self.read_across.items():

@@ -523,7 +523,7 @@ class TimeSeries:
             if count and label in last and time[row] <= last[label]:
                 whose = "" if label is None else f" of group {label!r}"
                 raise ValueError(
-                    f"rows= must lie behind the last row{whose} "
+                    f"rows= must lie after the last row{whose} "
                     f"({moment(last[label], self.zone)}), received {moment(time[row], self.zone)}."
                 )
 
@@ -671,7 +671,7 @@ def _mapped(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"values= names no file: {path}") from None
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"values={str(path)!r} is no whole .npy file ({error}). "
+            f"values={str(path)!r} is not a complete .npy file ({error}). "
             "Write one with numpy.save, or read a CSV file with read_csv."
         ) from error
     return np.asanyarray(values)

@@ -240,7 +240,7 @@ def _refuse_shared(series: TimeSeries, what: str, rows: np.ndarray, other: TimeS
         number = int(np.diff(both, axis=1).sum())
         raise ValueError(
             f"{what} {number:,} target row{'s' * (number > 1)}: rows {first} to {last}{when}. "
-            "A model is judged on what it has seen: keep each row in one part."
+            "A model would be evaluated on what it was trained on: keep each row in one part."
         )
 
 

@@ -139,8 +139,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"path= names no file: {path}") from None
     except ValueError as error:
         raise ValueError(
-            f"{path} is no whole file that read_csv or read_parquet wrote with store=. Write it "
-            "again; or, where numpy.save made it, pass its path to TimeSeries."
+            f"{path} is not a complete file that read_csv or read_parquet wrote with store=. Write "
+            "it again; or, where numpy.save made it, pass its path to TimeSeries."
         ) from error
     return manifest
 

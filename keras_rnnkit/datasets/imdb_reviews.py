@@ -246,8 +246,8 @@ class _Found:
     def _note(self, names: set[str], name: str, found: str) -> None:
         if self.strict:
             raise ValueError(
-                f"{name} in {self.source}: expected text in UTF-8, found {found}. Mend the file, "
-                "or pass strict=False to have it counted."
+                f"{name} in {self.source}: expected text in UTF-8, found {found}. Correct the "
+                "file, or pass strict=False to have it counted."
             )
         names.add(name)
 
@@ -414,12 +414,12 @@ def _unzip(raw: BinaryIO, source: Path) -> Iterator[tuple[PurePosixPath, bytes]]
 def _check(where: str, regular: bool, size: int) -> None:
     if not regular:
         raise ValueError(
-            f"{where} is no file but a folder, a link, a pipe or a device. Take it away, or put a "
+            f"{where} is no file but a folder, a link, a pipe or a device. Remove it, or put a "
             "file in its place."
         )
     if size > LONGEST:
         raise ValueError(
-            f"{where} has {size:,} bytes; a review has no more than {LONGEST:,}. Take it away."
+            f"{where} has {size:,} bytes; a review has no more than {LONGEST:,}. Remove it."
         )
 
 
@@ -447,7 +447,7 @@ def _hold_out(part: ReviewPart, share: float) -> tuple[ReviewPart, ReviewPart]:
         number = round(share * len(places))
         if not 0 < number < len(places):
             raise ValueError(
-                f"`val` {share} of {len(places)} reviews of one label leaves none on one side. "
+                f"`val` {share} of {len(places)} reviews of one label leaves none in one part. "
                 "Give another share, or val=0 for no validation reviews."
             )
         held[places[:number]] = True

@@ -71,8 +71,8 @@ class Faults:
     def _note(self, message: str) -> None:
         if self.strict:
             raise ValueError(
-                f"`file` {self.name}, {message}. Mend it, or pass strict=False to leave out rows "
-                "like it."
+                f"`file` {self.name}, {message}. Correct it, or pass strict=False to leave out "
+                "rows like it."
             )
         if len(self.examples) < _EXAMPLES:
             self.examples.append(message)
@@ -82,7 +82,7 @@ class Faults:
         if self.bad > _BAD_SHARE * self.rows:
             raise ValueError(
                 f"`file` {self.name}: {self.bad:,} of {self.rows:,} rows are bad, more than "
-                f"{_BAD_SHARE:.0%}; is it whole, and in a known format? First of them:\n  "
+                f"{_BAD_SHARE:.0%}; is it complete, and in a known format? First of them:\n  "
                 + "\n  ".join(self.examples)
             )
 
@@ -218,7 +218,8 @@ def _map_matrix(path: Path, name: str) -> np.ndarray:
         matrix: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header makes NumPy raise errors of many kinds
         raise ValueError(
-            f"`file` {name} is no whole .npy file of numbers ({error}). Save the matrix again."
+            f"`file` {name} is not a complete .npy file of numbers ({error}). Save the matrix "
+            "again."
         ) from error
     return matrix
 
@@ -268,14 +269,14 @@ def _open_stream(stream: BinaryIO, name: str, share: Callable[[], float]) -> Vec
     size = sizes.most_common(1)[0][0]
     if dim and size > 1:
         raise ValueError(
-            f"`file` {name} has a header that says {dim} numbers a row, and rows of {size}. Mend "
-            "its first line, or take it out."
+            f"`file` {name} has a header that says {dim} numbers a row, and rows of {size}. "
+            "Correct its first line, or remove it."
         )
     aligned = sum(b"  " in line.strip() for line in lines) > len(lines) // 2
     if size < 1 or (size == 1 and aligned):
         raise ValueError(
             f"`file` {name} is not in a known format: expected rows of a word and its numbers, "
-            f"parted by single spaces, found {lines[-1][:60]!r}."
+            f"separated by single spaces, found {lines[-1][:60]!r}."
         )
     # Rows of one number whose words are numbers too begin like a header.
     return _Text(stream, head, None, size, lines, name, share)
@@ -310,7 +311,7 @@ def _rest_of_line(stream: BinaryIO, begun: bytes, name: str) -> bytes:
     rest = stream.readline(_LONGEST_ROW)
     if len(rest) == _LONGEST_ROW and not rest.endswith(b"\n"):
         raise ValueError(
-            f"`file` {name} has a line longer than {_LONGEST_ROW:,} bytes; is it a vector file?"
+            f"`file` {name} has a line longer than {_LONGEST_ROW:,} bytes; is it a file of vectors?"
         )
     return rest
 
@@ -376,7 +377,7 @@ class _Rows:
     def _cut(self, row: int, expected: str, found: str) -> ValueError:
         return ValueError(
             f"`file` {self._name} is cut short in row {row:,}: expected {expected}, found {found}. "
-            "Fetch it again."
+            "Download it again."
         )
 
 
@@ -516,7 +517,7 @@ class _Binary(_Rows):
         if 4 * dim > _LONGEST_ROW:
             raise ValueError(
                 f"`file` {name} says that it has {dim:,} numbers a row, more than {_LONGEST_ROW:,} "
-                "bytes; is it a vector file?"
+                "bytes; is it a file of vectors?"
             )
         # Nothing is laid out for a width that no row of the file has.
         self._head += stream.read(max(0, self._row_end(head, 0, 1) - len(head)))

@@ -227,7 +227,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         reads = file is not None and isinstance(vocabulary, Vocabulary)
         if not reads and self.output_dim is None:
             raise ValueError(
-                f"Layer '{self.name}' came from a config that tells no `dim`, for it was made "
+                f"Layer '{self.name}' came from a config without `dim`, since it was made "
                 "before the layer was built. Build the model before its config is saved."
             )
         self._build_rows(self._read() if reads else None)

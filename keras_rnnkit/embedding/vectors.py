@@ -170,8 +170,8 @@ def load_vectors(
     found = _find(file, rows, dim, words, fallbacks, strict=strict, cache=cache, progress=progress)
     if found.told["header"]:
         warnings.warn(
-            f"`file` {name_of(file)}, {found.told['header']}; those that it has are read. Mend the "
-            "number, or fetch the file again where it is cut short.",
+            f"`file` {name_of(file)}, {found.told['header']}; those that it has are read. Correct "
+            "the number, or download the file again if it is truncated.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -179,8 +179,8 @@ def load_vectors(
     if not hit.any():
         some = [word for row, word in enumerate(rows.words) if row not in rows.special][:5]
         raise ValueError(
-            f"`file` {name_of(file)} has no word of `vocabulary`, which begins {some!r}. Do both "
-            "speak one language, in one spelling (lower case, tokens)?"
+            f"`file` {name_of(file)} has no word of `vocabulary`, which begins {some!r}. "
+            "Check that both have the same language and spelling (lower case, tokens)."
         )
     coverage = _cover(found, rows, _counts_by_row(counts, rows), ("exact", *fallbacks), file)
     matrix = found.matrix

@@ -387,7 +387,7 @@ def _error_findings(
             ),
             (
                 "expected ndim=3, found ndim=2",
-                "a recurrent layer was fed (batch, features)",
+                "a recurrent layer received (batch, features)",
                 "pass return_sequences=True to the layer before it, or add the time axis",
             ),
             (

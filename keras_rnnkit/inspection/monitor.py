@@ -111,7 +111,7 @@ class RecurrentMonitor(keras.callbacks.Callback):
         where = next((f"{found} of {key!r}" for key, found in bad if found), None)
         if where is None:
             where = (
-                "every state of the rows that are watched is finite, so look at the targets, the "
+                "every state of the monitored samples is finite, so look at the targets, the "
                 "loss and the layers after the recurrent ones"
             )
         else:
@@ -125,7 +125,7 @@ class RecurrentMonitor(keras.callbacks.Callback):
         if spoilt:
             where += f"; {len(spoilt)} of {len(weights)} weights are not finite, {spoilt[0]} first"
         self.message = (
-            f"RecurrentMonitor stopped the run: {occasion}; {where}. Try a smaller "
+            f"RecurrentMonitor stopped training: {occasion}; {where}. Try a smaller "
             "learning rate or clipnorm=1.0 in the optimizer, and look for NaN in the inputs."
         )
         self.model.stop_training = True

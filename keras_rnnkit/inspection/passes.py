@@ -318,15 +318,16 @@ def require_rows(root: Any, batch_size: int, **parts: Any) -> None:
         for leaf in [] if part is None else tree.flatten(part):
             if len(getattr(leaf, "shape", ())) == 0:
                 raise ValueError(
-                    f"`{name}` must be an array with one row a sample, or a list or dict of such "
-                    f"arrays; received {type(leaf).__name__}. Pass it through numpy.asarray."
+                    f"`{name}` must be an array with samples on the first axis, or a list or "
+                    f"dict of such arrays; received {type(leaf).__name__}. Pass it through "
+                    "numpy.asarray."
                 )
             counts[name] = leaf.shape[0]
             if set(counts.values()) != {leaf.shape[0]} or not leaf.shape[0]:
                 rows = ", ".join(f"{count} in `{part}`" for part, count in counts.items())
                 raise ValueError(
-                    f"Every array must have the same number of rows, 1 or more; received {rows}. "
-                    "Pass one row a sample."
+                    f"Every array must have the same number of samples, 1 or more; received "
+                    f"{rows}. Pass samples on the first axis."
                 )
 
 

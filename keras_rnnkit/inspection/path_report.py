@@ -26,7 +26,7 @@ LACKS = {
     ("torch", "GRU"): "keras<3.14",
     ("torch", "LSTM"): "keras<3.15",
 }
-NOT_MET = "not reached by this call: told as without inputs"
+NOT_MET = "not reached by this call: reported as without inputs"
 
 
 class SlowPathError(ValueError):
@@ -277,7 +277,7 @@ def _mask_condition(backend: str, mask: Any) -> Condition:
     padded = bool((valid[:, :-1] >= valid[:, 1:]).all() and valid[:, 0].all())
     return Condition(
         "mask",
-        "right-padded" if padded else "left, with holes, or a row without a step",
+        "right-padded" if padded else "left, with holes, or a sample without a step",
         padded,
         "pad on the right, or use the layer of this package: Keras's falls back when eager and "
         "fails in fit()",

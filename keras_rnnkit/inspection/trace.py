@@ -156,7 +156,8 @@ class Trace:
             return f"{self.layer} ({self.kind}): {self.note}"
         batch, time, *_, units = self.output.shape
         masked = "" if self.mask is None else f", {1 - self.mask.mean():.0%} of the steps masked"
-        lines = [f"{self.layer} ({self.kind}): {batch} rows, {time} steps, {units} units{masked}"]
+        size = f"{batch} samples, {time} steps, {units} units"
+        lines = [f"{self.layer} ({self.kind}): {size}{masked}"]
         lines.append(f"  {'':8}{'lowest':>10}{'highest':>10}{'< 0.1':>8}{'> 0.9':>8}")
         summary = self.summary
         for name, values in {**self.states, **self.gates}.items():

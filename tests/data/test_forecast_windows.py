@@ -183,7 +183,7 @@ def plan(rows, shops="ab", column="promo"):
 @pytest.mark.parametrize(
     ("known", "message"),
     [
-        (None, r"known= must hold 'promo' for the 5 rows behind the last"),
+        (None, r"known= must hold 'promo' for the 5 rows after the last"),
         (
             plan(33),
             r"known= ends 2 rows too early for group 'a': .* row 5 of them \(2024-03-31 12:00",
@@ -203,7 +203,7 @@ def test_known_values_and_lags_that_are_not_there_are_told():
     lost = plan(60)
     lost.values[60 + 26] = np.nan
     with pytest.raises(
-        ValueError, match=r"'promo' has no value in row 3 behind the last of group 'b'"
+        ValueError, match=r"'promo' has no value in row 3 after the last of group 'b'"
     ):
         rk.forecast_windows(series, SPEC, known=lost)
     near = series.with_columns({"before": ("load", 4)})
@@ -275,7 +275,7 @@ def test_rows_of_a_new_group_arrive():
     [
         (rk.TimeSeries([1.0], names=["x"]), "rows= has no times, and the series has"),
         (rk.TimeSeries([1.0], names=["y"], time=[9]), "names 'x', which the series does not have"),
-        (rk.TimeSeries([1.0], names=["x"], time=[3]), r"behind the last row \(3\), received 3"),
+        (rk.TimeSeries([1.0], names=["x"], time=[3]), r"after the last row \(3\), received 3"),
         (rk.TimeSeries([1.0], names=["x"], time=[9], group=["a"]), "rows= has groups, and"),
     ],
 )

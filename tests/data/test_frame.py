@@ -181,7 +181,7 @@ def test_future_windows_with_a_plan():
 
 
 def test_the_future_needs_a_step():
-    with pytest.raises(ValueError, match="targets lie behind the last row, and the series states"):
+    with pytest.raises(ValueError, match="targets lie after the last row, and the series has"):
         future([1, 5, 7], freq="rows")
 
 

@@ -343,7 +343,7 @@ def test_hidden_files_of_a_zip_are_passed_over(tmp_path):
         archive.writestr("__MACOSX/._rows.csv", "junk")
     assert len(rk.read_csv(path)) == 1
     path.write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="is no whole archive"):
+    with pytest.raises(ValueError, match="is not a complete archive"):
         rk.read_csv(path)
 
 
@@ -418,7 +418,7 @@ def test_archives_and_headers_in_the_wild(tmp_path, write):
         archive.writestr("d/.DS_Store", "junk")
     assert len(rk.read_csv(path)) == 1
     whole = gzip.compress(b"t,x\n2024-01-01,1\n" * 1000)
-    with pytest.raises(ValueError, match="is no whole archive"):
+    with pytest.raises(ValueError, match="is not a complete archive"):
         rk.read_csv(write(whole[:-20], "rows.csv.gz"))
     quoted = write('time;"T, 2 m, mean";"p, sea, level"\n2024-01-01;1;2\n')
     assert rk.read_csv(quoted).names == ("T, 2 m, mean", "p, sea, level")

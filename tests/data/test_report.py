@@ -157,7 +157,7 @@ def test_a_target_that_the_inputs_show_is_named():
     series = rk.TimeSeries(np.zeros((20, 2)), names=["T", "p"])
     report = rk.describe(series, rk.WindowSpec(4, delay=0, targets=["T"]))
     assert report.given_away == ("T",)
-    assert str(report).endswith("leak: the inputs hold the answer: T")
+    assert str(report).endswith("leak: targets among the inputs: T")
     for harmless in (
         rk.WindowSpec(4, delay=1, targets=["T"]),
         rk.WindowSpec(4, delay=0, features=["p"], targets=["T"]),

@@ -446,7 +446,7 @@ def test_a_npy_file_is_mapped_by_its_path(tmp_path):
     with pytest.raises(FileNotFoundError, match="values= names no file"):
         rk.TimeSeries(tmp_path / "other.npy")
     path.write_bytes(path.read_bytes()[:140])
-    with pytest.raises(ValueError, match=r"is no whole \.npy file"):
+    with pytest.raises(ValueError, match=r"is not a complete \.npy file"):
         rk.TimeSeries(path)
 
 

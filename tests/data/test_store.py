@@ -109,7 +109,9 @@ def test_what_is_no_stored_table_is_refused(table, tmp_path):
     whole = store.read_bytes()
     for broken in (whole[:-1], whole[: len(whole) // 2], whole[:100], b""):
         store.write_bytes(broken)
-        with pytest.raises(ValueError, match="is no whole file that read_csv or read_parquet"):
+        with pytest.raises(
+            ValueError, match="is not a complete file that read_csv or read_parquet"
+        ):
             rk.TimeSeries.open(store)
     with pytest.raises(FileNotFoundError, match=r"none\.npy"):
         rk.TimeSeries.open(tmp_path / "none.npy")

@@ -170,7 +170,7 @@ def test_what_parquet_cannot_give_is_refused(change, options, message, tmp_path)
     with pytest.raises(ValueError, match=message):
         rk.read_parquet(path, **options)
     path.write_bytes(b"no parquet")
-    with pytest.raises(ValueError, match="is no whole Parquet file"):
+    with pytest.raises(ValueError, match="is not a complete Parquet file"):
         rk.read_parquet(path)
     with pytest.raises(FileNotFoundError, match="path= names no file"):
         rk.read_parquet(tmp_path / "none.parquet")

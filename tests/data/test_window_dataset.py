@@ -579,7 +579,7 @@ def test_target_rows_are_told_where_there_are_no_targets():
     assert spec.target_rows([0]).tolist() == [[4, 5, 6]]
     dataset = rk.window_dataset(np.arange(10.0), spec, batch_size=4, return_index=True)
     assert next(dataset.as_numpy_iterator())[1]["target_rows"][0].tolist() == [4, 5, 6]
-    with pytest.raises(ValueError, match=r"weights= weighs target rows, and the spec has none"):
+    with pytest.raises(ValueError, match=r"weights= are those of target rows, and"):
         rk.window_dataset(np.arange(10.0), spec, batch_size=4, weights=np.ones(10))
 
 

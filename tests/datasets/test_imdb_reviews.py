@@ -246,7 +246,7 @@ def test_an_empty_folder_and_an_archive_of_something_else_are_told(folder, tmp_p
 )
 def test_what_is_no_archive_is_told(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=f"{name} is no whole archive"):
+    with pytest.raises(ValueError, match=f"{name} is not a complete archive"):
         rk.imdb_reviews(tmp_path / name)
 
 
@@ -254,7 +254,7 @@ def test_what_is_no_archive_is_told(tmp_path, name, data):
 def test_an_archive_cut_short_is_told_wherever_it_was_cut(folder, tmp_path, share):
     whole = pack_tar(folder, tmp_path / "a.tar.gz").read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ValueError, match=r"cut\.tar\.gz is no whole archive"):
+    with pytest.raises(ValueError, match=r"cut\.tar\.gz is not a complete archive"):
         rk.imdb_reviews(tmp_path / "cut.tar.gz")
 
 
@@ -266,7 +266,7 @@ def test_an_archive_cut_between_two_members_is_told(folder, tmp_path):
     squeeze = zlib.compressobj(wbits=31)
     cut = squeeze.compress(plain[:boundary]) + squeeze.flush(zlib.Z_SYNC_FLUSH)
     packed.write_bytes(cut)
-    with pytest.raises(ValueError, match=r"a\.tar\.gz is no whole archive"):
+    with pytest.raises(ValueError, match=r"a\.tar\.gz is not a complete archive"):
         rk.imdb_reviews(packed)
 
 
@@ -313,7 +313,7 @@ def test_a_damaged_header_is_not_the_end_of_a_tar(folder, tmp_path, bad):
     }.items():
         path = tmp_path / f"{name}.tar.gz"
         path.write_bytes(gzip.compress(plain[:offset] + damaged + plain[offset + 512 :]))
-        with pytest.raises(ValueError, match=f"{name}.tar.gz is no whole archive"):
+        with pytest.raises(ValueError, match=f"{name}.tar.gz is not a complete archive"):
             rk.imdb_reviews(path)
 
 
@@ -324,7 +324,7 @@ def test_a_tar_cut_before_it_was_packed_is_told(folder, tmp_path):
     for end in (last.offset, last.offset + 100, last.offset + 512, last.offset_data + 5):
         path = tmp_path / "cut.tar.gz"
         path.write_bytes(gzip.compress(plain[:end]))
-        with pytest.raises(ValueError, match=r"is no whole archive \(it has no end\)"):
+        with pytest.raises(ValueError, match=r"is not a complete archive \(it has no end\)"):
             rk.imdb_reviews(path)
 
 
@@ -422,7 +422,7 @@ def test_a_review_of_no_size_that_a_review_has_is_refused_before_it_is_read(fold
     for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
         long = of_type(kind, name="././@LongLink", size=2_000_000_000).tobuf()
         path = tar_of(tmp_path / "long.tar.gz", reviews_of(), long)
-        with pytest.raises(ValueError, match=r"whole archive \(a name of 2,000,000,000 bytes"):
+        with pytest.raises(ValueError, match=r"complete archive \(a name of 2,000,000,000 bytes"):
             rk.imdb_reviews(path)
     with (folder / "train" / "pos" / "9_7.txt").open("wb") as file:
         file.truncate(LONGEST + 1)

@@ -120,7 +120,7 @@ def test_refuses_a_zip_of_several_tables_and_a_file_that_is_no_zip(tmp_path):
     with pytest.raises(ValueError, match="holds 2 files, expected one"):
         rk.jena_climate(path)
     path.write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="is no whole archive"):
+    with pytest.raises(ValueError, match="is not a complete archive"):
         rk.jena_climate(path)
 
 

@@ -256,7 +256,7 @@ def test_blank_lines_are_passed_over(tmp_path):
 def test_columns_parted_by_two_spaces_are_named(tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("a  1  2\nb  3  4\n")
-    with pytest.raises(ValueError, match=r"a word and its numbers, parted by single spaces, found"):
+    with pytest.raises(ValueError, match=r"numbers, separated by single spaces, found"):
         load(path, ["a", "b"])
 
 
@@ -307,7 +307,7 @@ def test_a_file_cut_short_raises(tmp_path, name):
 def test_a_damaged_archive_raises(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(FILES[name][:-30])
-    with pytest.raises(ValueError, match="is no whole archive"):
+    with pytest.raises(ValueError, match="is not a complete archive"):
         load(path)
 
 
@@ -350,13 +350,13 @@ def test_what_is_no_vector_file(tmp_path):
         (b"6 4\n" + TEXT.replace("naïve", "na\x01ve").encode(), "says 4 numbers a row"),
         (f"6 4\n{TEXT}".encode("utf-16-le"), "not in a known format"),
         (f"6 4\n{TEXT}".encode("gb18030"), "says 4 numbers a row, and rows of 3"),
-        (b"6 3\n" + TEXT.replace(" ", "\t").encode(), "parted by single spaces"),
+        (b"6 3\n" + TEXT.replace(" ", "\t").encode(), "separated by single spaces"),
         (b"6 3\n", "holds a header and no rows"),
         (b"6 400000000\n\n", "holds a header and no rows"),
         (b"9" * 5000 + b" 3\na 1 2 3\n", "1 of 2 rows are bad"),
         (b"", "is empty"),
         (b"\n\n", "is empty"),
-        (b"the\t0.1\t0.2\n", "parted by single spaces"),
+        (b"the\t0.1\t0.2\n", "separated by single spaces"),
         (b"<html>\n<body>\n", "not in a known format"),
         (b"\xba\x16\x4f\x2f1234", r"Give the \.vec file"),
     ]:
@@ -470,9 +470,9 @@ def spoil(whole):
     [
         (zipfile.ZIP_DEFLATED, encrypt, "is packed in a way that cannot be read here .*password"),
         (zipfile.ZIP_DEFLATED, deflate64, "is packed in a way that cannot be read here"),
-        (zipfile.ZIP_LZMA, spoil, "is no whole archive"),
-        (zipfile.ZIP_BZIP2, spoil, "is no whole archive"),
-        (zipfile.ZIP_DEFLATED, spoil, "is no whole archive"),
+        (zipfile.ZIP_LZMA, spoil, "is not a complete archive"),
+        (zipfile.ZIP_BZIP2, spoil, "is not a complete archive"),
+        (zipfile.ZIP_DEFLATED, spoil, "is not a complete archive"),
     ],
 )
 def test_archives_that_cannot_be_read_are_named(tmp_path, method, damage, message):
@@ -500,10 +500,12 @@ def test_a_damaged_npy_is_named(tmp_path, header):
     path = tmp_path / "vectors.npy"
     body = MATRIX.tobytes()
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body)
-    with pytest.raises(ValueError, match=r"`file` .*\.npy (is no whole \.npy|must be a matrix)"):
+    with pytest.raises(
+        ValueError, match=r"`file` .*\.npy (is not a complete \.npy|must be a matrix)"
+    ):
         load(path, words=list(ROWS))
     path.write_bytes(b"\x93NUMPY")
-    with pytest.raises(ValueError, match=r"`file` .*vectors\.npy is no whole \.npy"):
+    with pytest.raises(ValueError, match=r"`file` .*vectors\.npy is not a complete \.npy"):
         load(path, words=list(ROWS))
 
 

@@ -479,7 +479,7 @@ def test_a_config_of_another_process_reads_nothing(file, tmp_path):
     with pytest.raises(ValueError, match="must tell the rows of its vocabulary, `input_dim`"):
         rk.GloVeEmbedding.from_config({**config, "input_dim": None})
     unbuilt = rk.GloVeEmbedding.from_config({**config, "dim": None})
-    with pytest.raises(ValueError, match="came from a config that tells no `dim`"):
+    with pytest.raises(ValueError, match="came from a config without `dim`"):
         unbuilt.build()
 
 

@@ -52,7 +52,7 @@ def test_gradient_flow_shows_what_dies_and_what_helps(quick):
     accuracy = {line[:32].strip(): float(line.split()[-1].rstrip("%")) for line in lines}
     assert factors["SimpleRNN, small weights"] < factors["GRU"] < factors["GRU, gate open"]
     assert factors["growing weights"] == 1.1
-    assert "RecurrentMonitor stopped the run" in text
+    assert "RecurrentMonitor stopped training" in text
     for name in ("SimpleRNN, small weights", "LSTM", "GRU", "growing weights"):
         assert accuracy[name] < 60, name
     for name in (

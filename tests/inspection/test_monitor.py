@@ -84,7 +84,7 @@ def test_a_nan_in_the_inputs_stops_the_run_at_its_batch_and_is_named():
     watched[2, 3, 0] = np.nan
     x[9] = np.nan
     monitor = rk.RecurrentMonitor(watched)
-    with pytest.warns(RuntimeWarning, match="stopped the run"):
+    with pytest.warns(RuntimeWarning, match="stopped training"):
         run = model_of().fit(
             x, y, epochs=5, batch_size=4, shuffle=False, callbacks=[monitor], verbose=0
         )
@@ -113,7 +113,7 @@ def test_a_loss_that_is_nan_of_itself_is_told_from_a_state():
     for layer in model.layers[:-1]:
         layer.trainable = False
     model.compile("sgd", "mse")
-    with pytest.warns(RuntimeWarning, match="every state of the rows that are watched is finite"):
+    with pytest.warns(RuntimeWarning, match="every state of the monitored samples is finite"):
         model.fit(x, y, callbacks=[rk.RecurrentMonitor(x[:4])], verbose=0)
 
 

@@ -321,7 +321,7 @@ def test_what_cannot_be_traced_is_refused():
     ("root", "inputs", "message"),
     [
         ("model.keras", np.ones((2, 5, 3)), "must be a Keras model or layer; received str"),
-        (None, [[1, 2], [3]], "`inputs` must be an array with one row a sample"),
+        (None, [[1, 2], [3]], "`inputs` must be an array with samples on the first axis"),
         (None, np.ones((0, 5, 3)), "1 or more; received 0 in `inputs`"),
         (None, np.float32(1), "`inputs` must be an array"),
     ],
