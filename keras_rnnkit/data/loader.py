@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_rnnkit.data.batches import Batches, check_options, takes_options
-from keras_rnnkit.data.epochs import BROKEN_OFF, EpochCounter
+from keras_rnnkit.data.epochs import BROKEN_OFF, SharedCounter
 from keras_rnnkit.data.maps import check_file
 from keras_rnnkit.data.permute import epoch_tables, permuted
 from keras_rnnkit.data.spec import WindowSpec
@@ -48,8 +48,8 @@ class WindowLoader(keras.utils.PyDataset):
         check_options(options)
         self._batches = Batches(series, spec, **options)
         self._tables = self._batches.tables()
-        self._counter = EpochCounter()
-        self._batches.count_with(self._counter)
+        self._counter = SharedCounter()
+        self._batches.count_with(self._counter, loader=True)
         # Batches given since `fit` began an epoch.
         self._given: int | None = None
 
@@ -57,7 +57,8 @@ class WindowLoader(keras.utils.PyDataset):
     def epoch(self) -> int:
         """The epoch under way, from 0.
 
-        `fit` moves it on after each epoch; a loop of your own sets it.
+        `fit` moves it on after each epoch; a loop of your own sets it, and so does one over a
+        `DataLoader`, whose worker processes follow.
         """
         return self._counter.number
 
@@ -88,6 +89,7 @@ class WindowLoader(keras.utils.PyDataset):
 
     def on_epoch_begin(self) -> None:
         """Keras begins to read an epoch, or to look at the first batch."""
+        self._batches.check_share(loader=True)
         self._given = 0
 
     def on_epoch_end(self) -> None:
