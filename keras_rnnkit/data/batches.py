@@ -1,15 +1,15 @@
-"""Batches: a series, a spec and options as arrays and an order, for tf.data and the loader."""
+"""Batches: a series, a spec and options as arrays and an order, for the dataset and the loader."""
 
 import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 
+from keras_rnnkit.arguments import refuse_unknown
 from keras_rnnkit.data.epochs import EpochCounter, FitEpoch
 from keras_rnnkit.data.layout import Layout, Storage, lay_out, map_rows
 from keras_rnnkit.data.order import Order, by_weight
@@ -19,7 +19,15 @@ from keras_rnnkit.data.shares import check_share, own_share
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
 from keras_rnnkit.data.steps import format_duration
 
-__all__ = ["Batches", "check_options", "find_windows", "known_rows", "resolve", "takes_options"]
+__all__ = [
+    "Batches",
+    "check_options",
+    "find_windows",
+    "known_rows",
+    "resolve",
+    "takes_options",
+    "why_none",
+]
 
 Storable = Literal["float32", "bfloat16", "float16"]
 Policy = Literal["drop", "mask", "error"]
@@ -32,19 +40,19 @@ R = TypeVar("R")
 
 
 class Batches:
-    """All that a dataset or loader needs to know, in NumPy; see `window_dataset` for arguments.
+    """What a dataset or loader needs, as NumPy arrays; see `window_dataset` for the arguments.
 
     Its options are listed here, and `takes_options` lets others take over the list.
 
     Attributes:
         series: the rows.
-        spec: the windows, with roles spelt out.
-        order: which window stands where.
+        spec: the windows, with the columns of each role.
+        order: the order of the windows.
         base: the first row that a window reads, from which rows are counted.
-        seed: of the permutations.
-        epoch: the first one, or the callback that tells it.
+        seed: the shuffle seed.
+        epoch: the first epoch, or the callback that sets it.
         shared: whether `shard` was given.
-        layouts: where to read the columns of each role that changes in time, and `weights`.
+        layouts: where to read the columns of each role that varies in time, and `weights`.
         static: `(groups, columns)` float32 of the roles `static` and `static_categories`.
     """
 
@@ -99,7 +107,7 @@ class Batches:
         self.return_index = return_index
         windows = find_windows(self.series, self.spec, missing)
         if not len(windows):
-            raise ValueError(_why_none(self.series, self.spec))
+            raise ValueError(why_none(self.series, self.spec))
         self.base, rows = self._reach(windows)
         self.shared = shard is not None
         self.order = self._order(
@@ -137,7 +145,7 @@ class Batches:
         balance: bool,
         lanes: bool,
     ) -> Order:
-        """Which window stands where, rows counted from `base`."""
+        """The order of the windows, with rows counted from `base`."""
         if lanes:
             if shuffle or balance or shard[0] > 1:
                 raise ValueError(
@@ -164,7 +172,7 @@ class Batches:
         return order
 
     def _draws(self, windows: Windows, sampling: Any) -> np.ndarray:
-        """How the windows are drawn by the weights of their rows; see `Order`."""
+        """How windows are drawn by the weights of their rows; see `Order`."""
         if not self.order.shuffle or self.order.groups is not None:
             raise ValueError(
                 "sampling= draws windows anew in each epoch: it needs shuffle=True, and does not "
@@ -230,7 +238,7 @@ class Batches:
 
     @property
     def _ahead(self) -> int:
-        """Rows from one target row to the next, where they are evenly spaced."""
+        """Rows from one target to the next, if they are evenly spaced."""
         offsets = self.spec.target_offsets
         return offsets.step if isinstance(offsets, range) else 1
 
@@ -245,7 +253,7 @@ class Batches:
         return self._of_rows(TimeSeries(_row_weights(self.series, weights)), rows)
 
     def _of_rows(self, numbers: TimeSeries, rows: tuple[int, int]) -> Layout:
-        """Where a number for each row lies, to be read at the target rows."""
+        """Where one number for each row lies, to be read at the target rows."""
         return lay_out(numbers, np.arange(1), rows, self._ahead, _dtype("float32"), None)
 
     def __len__(self) -> int:
@@ -256,7 +264,7 @@ class Batches:
         check_share(self.order, self.shared, loader)
 
     def count_with(self, counter: EpochCounter, loader: bool) -> None:
-        """Set the counter to the first epoch, and to each one that the callback will tell."""
+        """Set the counter to the first epoch, and to each that the callback announces."""
         if isinstance(self.epoch, FitEpoch):
             self.epoch.tell(counter, partial(self.check_share, loader))
             counter.number = self.epoch.number
@@ -265,14 +273,14 @@ class Batches:
 
     @property
     def bytes_held(self) -> int:
-        """Memory of the arrays that are not the series' own."""
+        """Memory of the arrays besides those of the series, in bytes."""
         held = {
             id(layout.source): layout.source for layout in self.layouts.values() if layout.phase
         }
         return sum(source.nbytes for source in held.values())
 
     def tables(self) -> dict[str, Any]:
-        """Every array that `batch` looks things up in, by the part that reads it."""
+        """The arrays that `batch` reads, by the part that reads them."""
         group = {"ends": self.series.bounds[1:] - self.base}
         if self.return_index and self.series.groups != (None,):
             group["label"] = np.array(self.series.groups)
@@ -292,8 +300,8 @@ class Batches:
         """One batch, as `window_dataset` describes it.
 
         Args:
-            number: of the batch in its epoch.
-            epoch: what its order follows from; see `permute.epoch_tables`.
+            number: number of the batch in its epoch.
+            epoch: what the order depends on; see `permute.epoch_tables`.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
         """
@@ -373,7 +381,7 @@ class Batches:
         return bool(self.spec.pad or self.spec.pad_targets)
 
     def _settle_horizon(self, read: dict[str, Any], inside: Any, ops: Any) -> None:
-        """Put 0 where the horizon of a window is unknown, and 1 in `certain` where it is known."""
+        """Set unknown targets to 0, and `certain` to 1 where they are known."""
         inside = inside[..., None]
         nothing, lost = np.float32(0), np.float32(np.nan)
         certain = read["certain"] = ops.where(inside, read["certain"], nothing)
@@ -393,28 +401,21 @@ def takes_options(source: Callable[P, Any]) -> Callable[[Callable[..., R]], Call
     """
 
     def sign(function: Callable[..., R]) -> Callable[P, R]:
-        function.__signature__ = inspect.signature(source)  # type: ignore[attr-defined]
+        own = inspect.signature(function).return_annotation
+        listed = inspect.signature(source).replace(return_annotation=own)
+        function.__signature__ = listed  # type: ignore[attr-defined]
         return function
 
     return sign
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse an option that does not exist.
-
-    Raises:
-        TypeError: names the option that may be meant, and all there are.
-    """
-    known = list(inspect.signature(Batches).parameters)[2:]
-    for name in options:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            meant = f" Did you mean {near[0]}=?" if near else ""
-            raise TypeError(f"{name}= is no option.{meant} The options are: {', '.join(known)}.")
+    """Refuse an option that does not exist, as `refuse_unknown`."""
+    refuse_unknown(options, list(inspect.signature(Batches).parameters)[2:], "option")
 
 
 def resolve(series: TimeSeries, spec: WindowSpec) -> WindowSpec:
-    """The spec with its roles spelt out, each name checked against the series."""
+    """The spec with the columns of each role; checks each name against the series."""
     if not isinstance(spec, WindowSpec):
         raise ValueError(f"spec= must be a WindowSpec, received {type(spec).__name__}.")
     spec = spec.roles(series.names)
@@ -430,9 +431,9 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
 
     Args:
         series: the series, or a part of a split.
-        spec: with its roles spelt out.
-        missing: `"drop"`, `"mask"` or `"error"`; None for the windows that would exist if no value
-            were missing.
+        spec: with the columns of each role.
+        missing: `"drop"`, `"mask"` or `"error"`; None counts the windows that would exist without
+            missing values.
 
     Raises:
         ValueError: a window reads a missing value, and the policy is `"error"`.
@@ -461,7 +462,7 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
 
 
 def known_rows(series: TimeSeries, spec: WindowSpec, missing: str) -> np.ndarray:
-    """Whether each row counts as known where it is one of a horizon's last, `pad_targets`."""
+    """Whether each row counts as known among the last targets of a window, for `pad_targets`."""
     known = np.zeros(len(series), bool)
     for start, stop in series.target_rows:
         known[start:stop] = True
@@ -476,7 +477,7 @@ def _missing_rows(series: TimeSeries, names: Sequence[str] | None) -> np.ndarray
 
 
 def _groups_without(series: TimeSeries, names: Sequence[str]) -> np.ndarray:
-    """Whether each group lacks every value of one of the columns."""
+    """Whether a column has no value at all, for each group."""
     lacking = np.zeros(len(series.groups), bool)
     for name in names:
         rows = np.searchsorted(series.missing_rows([name]), series.bounds)
@@ -485,7 +486,7 @@ def _groups_without(series: TimeSeries, names: Sequence[str]) -> np.ndarray:
 
 
 def _told(series: TimeSeries, spec: WindowSpec) -> str:
-    """How many rows lack a value of each column that windows read, and the first of them."""
+    """How many rows lack a value, for each column that windows read, and the first of them."""
     read = dict.fromkeys((*(spec.features or ()), *(spec.targets or ()), *spec.known, *spec.static))
     rows = {name: series.missing_rows([name]) for name in read}
     return ", ".join(
@@ -495,8 +496,8 @@ def _told(series: TimeSeries, spec: WindowSpec) -> str:
     )
 
 
-def _why_none(series: TimeSeries, spec: WindowSpec) -> str:
-    """Why not one window exists, and what to do."""
+def why_none(series: TimeSeries, spec: WindowSpec) -> str:
+    """Why no window exists, and what to do."""
     needs = (
         f"no window exists: lookback={spec.lookback}, step={spec.step}, delay={spec.delay}, "
         f"horizon={spec.horizon}, horizon_step={spec.horizon_step} reach over "
@@ -537,7 +538,7 @@ def _windows_by_group(series: TimeSeries, spec: WindowSpec, windows: Windows) ->
 
 
 def _check_categories(series: TimeSeries, spec: WindowSpec) -> None:
-    """Refuse categories that are no whole numbers from 0 on."""
+    """Refuse categories that are not integers from 0 on."""
     columns = series.columns(spec.categories)
     if not len(columns):
         return

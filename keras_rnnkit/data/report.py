@@ -1,6 +1,6 @@
 """describe: how many windows a series gives, which are dropped and why, as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -13,45 +13,49 @@ from keras_rnnkit.data.batches import (
     known_rows,
     resolve,
     takes_options,
+    why_none,
 )
-from keras_rnnkit.data.series import TimeSeries, as_series
+from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Windows, WindowSpec, covered, holding
 from keras_rnnkit.data.split import Split, check_split, read_across
+from keras_rnnkit.data.steps import format_duration, infer_step
 from keras_rnnkit.data.times import moment
 from keras_rnnkit.data.zones import zone_name
 
 __all__ = ["PartReport", "WindowReport", "describe"]
 
 BLOCK_ROWS = 1 << 19
+LARGE = 10  # a target beyond this is told of where nothing scales it
 # Lines of the table that are left out where they are 0 in every part.
 OPTIONAL = ("across_gap", "other_part", "between_strides", "missing", "padding", "begins")
 
 
 @dataclass(frozen=True)
 class PartReport:
-    """What one part of a series gives.
+    """The windows of one part of a series.
 
     Attributes:
-        rows: of the series.
+        rows: rows of the series.
         possible: starts at which a window fits into its group.
         across_gap: of these, starts whose window would cross a gap in time.
         other_part: starts whose targets lie in another part.
-        between_strides: starts passed over by `stride`.
+        between_strides: starts skipped by `stride`.
         missing: windows that would read a missing value.
-        windows: what is left.
+        windows: the windows that exist.
         input_rows: rows that are an input of some window.
         target_rows: rows that are a target of some window.
-        batches: of an epoch.
-        padding: rows of these batches that hold no window, with `stateful_batches`: their weight
+        batches: batches of an epoch.
+        padding: samples of these batches without a window, with `stateful_batches`: their weight
             is 0.
-        begins: windows whose row must forget its state first, with `stateful_batches`.
-        bytes_held: by the dataset, besides the series itself.
-        groups: of the series.
-        groups_without_window: of these, with no window.
-        missing_by_column: rows that lack a value, by column that the windows use.
-        first_target: time of the first row that may be a target, on the clock of the series' zone;
-            None without times or such rows.
-        last_target: of the last.
+        begins: windows before which the state must be reset, with `stateful_batches`.
+        bytes_held: memory of the dataset, besides the series itself.
+        groups: groups of the series.
+        groups_without_window: groups without a window.
+        missing_by_column: rows without a value, by column that the windows use.
+        first_target: time of the first row that may be a target, in local time; None without times
+            or such rows.
+        last_target: time of the last such row.
+        reason: why there is no window; empty where there is one.
     """
 
     rows: int
@@ -72,23 +76,26 @@ class PartReport:
     missing_by_column: dict[str, int]
     first_target: str | None = None
     last_target: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class WindowReport:
-    """The report of `describe`; prints as a table.
+    """The result of `describe`; prints as a table.
 
     Attributes:
         parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
-        split_check: what the check of the split says; empty for a series.
+        split_check: the result of the check of the split; empty for a series.
         given_away: targets that a window's inputs show: features too, and read at a row that is a
             target (`delay` of 0 or less).
-        given_steps: how many of a window's target rows are among its inputs, and how many it has.
-        read_across: rows that windows without targets read in a part and that are targets of
-            another, by both names: a leak where inputs serve as targets.
+        given_steps: how many targets of a window are among its inputs, and how many it has.
+        read_across: rows that windows without targets read in one part and that are targets of
+            another, by both names: a leak if inputs are used as targets.
         scaled: columns of the windows that `scaler` scales.
-        unscaled: columns of the windows that stay as they are, where there is a scaler.
+        unscaled: columns of the windows that are not scaled, if there is a scaler.
         zone: name of the time zone that the times are of, or None.
+        told: what is likely a mistake, in sentences: a step of time that most rows do not keep,
+            targets far from 0 that no scaler scales.
     """
 
     parts: dict[str, PartReport]
@@ -99,6 +106,7 @@ class WindowReport:
     scaled: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
     zone: str | None = None
+    told: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = [["", *self.parts]]
@@ -153,6 +161,10 @@ class WindowReport:
             told = f"scaled: {', '.join(self.scaled) or 'no column'}"
             stay = f"; as they are: {', '.join(self.unscaled)}" * bool(self.unscaled)
             text.append(told + stay)
+        text += self.told
+        for name, report in self.parts.items():
+            if report.reason:
+                text.append(report.reason if name == "all" else f"{name}: {report.reason}")
         if self.split_check:
             text.append(f"split: {self.split_check}")
         if self.given_away:
@@ -176,25 +188,27 @@ class WindowReport:
 
 @takes_options(Batches)
 def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
-    """How many windows a series or split gives, which are dropped and why.
+    """Count the windows of a series or split, those that are dropped, and why.
 
     Args:
-        series: a `TimeSeries`, array or DataFrame, or the `Split` of one: then its check is
-            called too.
+        series: a `TimeSeries`, array or DataFrame, or a `Split` of one, which is then checked
+            too.
         spec: the windows.
         **options: as in `window_dataset`.
 
     Returns:
-        A `WindowReport`, which prints as a table.
+        A `WindowReport`, which prints as a table, and tells what is likely a mistake: a target far
+        from 0 that no scaler scales, a step of time that most rows do not keep, and why there is
+        no window.
 
     Raises:
-        ValueError: as `window_dataset`, but for a series without any window, or with numbers that
-            `dtype` cannot hold; or the split leaks.
+        ValueError: as `window_dataset`, except for a series without any window, or with numbers
+            that `dtype` cannot hold; or the split leaks.
 
     Example:
         >>> import numpy as np
         >>> import keras_rnnkit as rk
-        >>> parts = rk.split(np.arange(100.0), train=0.7, val=0.3)
+        >>> parts = rk.split(np.sin(np.arange(100.0)), train=0.7, val=0.3)
         >>> rk.describe(parts, rk.WindowSpec(10), batch_size=16)
                                    train  val
         rows                         100  100
@@ -237,7 +251,44 @@ def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
         scaled,
         () if scaler is None else tuple(name for name in used if name not in scaled),
         None if zone is None else zone_name(zone),
+        (*_told_of_step(first), *_told_of_scale(first, roles, scaled)),
     )
+
+
+def _told_of_step(series: TimeSeries) -> Iterator[str]:
+    """That most rows follow each other at another step than the series is said to have."""
+    if series.time is None or series.freq in (None, "rows"):
+        return
+    gaps = len(series.segments()) - len(series.groups)
+    pairs = len(series) - len(series.groups)
+    if 2 * gaps > pairs:
+        inside = np.ones(len(series) - 1, dtype=bool)
+        inside[series.bounds[1:-1] - 1] = False
+        step = infer_step(series.time, inside, series.zone)
+        yield (
+            f"step: freq is {format_duration(series.freq)}, and {gaps:,} of {pairs:,} rows do not "
+            f"follow the one before by it, which makes each a gap; the commonest step is "
+            f"{format_duration(step)}. Leave freq= out, or bring the rows to it with resample."
+        )
+
+
+def _told_of_scale(series: TimeSeries, spec: WindowSpec, scaled: tuple[str, ...]) -> Iterator[str]:
+    """That a target is far from 0, which a network that begins near 0 has to learn first."""
+    for name in spec.numbers(spec.targets):
+        if name not in scaled:
+            ends = [_ends(series[name][rows]) for rows in row_chunks(series.values)]
+            low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+            if max(-low, high) > LARGE:
+                yield (
+                    f"target {name} is not scaled and lies between {low:g} and {high:g}: fit a "
+                    "Scaler on the training part and pass it as scaler=."
+                )
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest of those that are not missing."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if len(finite) else (np.inf, -np.inf)
 
 
 def _used(spec: WindowSpec) -> tuple[str, ...]:
@@ -248,7 +299,7 @@ def _used(spec: WindowSpec) -> tuple[str, ...]:
 
 
 class _Whole(NamedTuple):
-    """What is the same for all parts of a series: windows of any stride, whatever their part."""
+    """What is the same for all parts of a series: windows of any stride in any part."""
 
     possible: int
     unbroken: int
@@ -310,6 +361,7 @@ def _part(
             name: whole.lacking[name] for name in _used(spec) if name in whole.lacking
         },
         **_target_times(series),
+        reason="" if len(windows) else why_none(series, spec),
     )
 
 

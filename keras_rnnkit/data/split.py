@@ -1,4 +1,4 @@
-"""split: training, validation and test rows in time order, told apart by their targets."""
+"""split: training, validation and test part in time order, by the rows of their targets."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ __all__ = ["Split", "check_split", "rolling_splits", "split"]
 
 
 class Split(NamedTuple):
-    """The parts of a series; each holds all rows and knows which of them may be targets.
+    """The parts of a series. Each holds all rows, and which of them may be targets.
 
     Attributes:
         train: the training part.
         val: the validation part.
-        test: the test part, or None where nothing is left for it.
+        test: the test part, or None if nothing is left for it.
 
     Example:
         >>> import numpy as np
@@ -34,11 +34,11 @@ class Split(NamedTuple):
 
 
 def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int = 0) -> Split:
-    """Split a series in time order by the rows of its targets.
+    """Split a series in time order, by the rows of its targets.
 
-    Each part keeps all rows, so that the first validation windows may read training rows as
-    inputs; but a row is a target in one part only. A panel is split at the same times in every
-    group, or by whole groups.
+    A row is a target in one part only. Each part keeps all rows as inputs, so that the first
+    validation windows may read training rows. A panel is split at the same times in every group, or
+    by whole groups.
 
     Args:
         series: a `TimeSeries`, array or DataFrame.
@@ -46,8 +46,8 @@ def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int =
             (`"2015-01-01"`, midnight in the zone of the series), or a list of groups by label.
         val: the validation part, likewise.
         test: the test part, likewise. Default: what is left.
-        embargo: rows between two parts that are targets in neither; of use where the values of
-            neighbouring rows overlap (moving averages).
+        embargo: number of rows between two parts that are targets in neither; useful if the values
+            of neighbouring rows overlap (moving averages).
 
     Returns:
         `Split(train, val, test)`.
@@ -94,7 +94,7 @@ def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int =
 def rolling_splits(
     series: Any, *, folds: int, val: float, train: float | None = None, embargo: int = 0
 ) -> Iterator[Split]:
-    """Splits with a rolling origin, for backtests: `folds` validation parts in a row.
+    """Splits with a rolling origin, for backtests (time series cross-validation).
 
     The validation parts follow each other without a gap and end with the last row; each training
     part holds what lies before its validation part.
@@ -162,18 +162,18 @@ def rolling_splits(
 def check_split(
     parts: Sequence[TimeSeries | None], *, scaler: Any = None, spec: WindowSpec | None = None
 ) -> None:
-    """Prove that no row is a target of two parts; `split` calls it itself.
+    """Check that no row is a target of two parts; `split` calls it too.
 
     Args:
-        parts: training, validation and test part, as `split` returns them; None is passed over.
-        scaler: a `Scaler`, to prove that no statistics come from a part but the first.
-        spec: the windows, to prove too that no window without targets (`targets=()`) reads a row
-            that is a target of another part: where labels are cut out of the inputs afterwards, as
-            autoencoders and sequence labels do, that would be a leak.
+        parts: training, validation and test part, as `split` returns them; None is skipped.
+        scaler: a `Scaler`, to check that its statistics come from the first part only.
+        spec: the windows, to check too that no window without targets (`targets=()`) reads a row
+            that is a target of another part. That would be a leak if labels are cut out of the
+            inputs afterwards, as for autoencoders and sequence labels.
 
     Raises:
-        ValueError: names the parts, the rows and their times that leak.
-        TypeError: spec is no `WindowSpec`.
+        ValueError: data leaks; the error names the parts, the rows and their times.
+        TypeError: spec is not a `WindowSpec`.
 
     Example:
         >>> import numpy as np
@@ -266,13 +266,20 @@ def _kind(name: str, part: Any) -> str:
         return "groups"
     if isinstance(part, (float, np.floating)):
         if not 0 < part < 1:
-            raise ValueError(f"{name}= must be a share between 0 and 1, received {part}.")
+            raise ValueError(
+                f"{name}= must be a share between 0 and 1, received {part}.{_in_hundred(part)}"
+            )
         return "a share"
     if isinstance(part, bool) or part is None:
         raise ValueError(
             f"{name}= must be a share such as 0.7, a time, or a list of groups, received {part!r}."
         )
     return "a time"
+
+
+def _in_hundred(part: Any) -> str:
+    """What share a number may stand for, in words."""
+    return f" For {part} in a hundred, pass {part / 100:g}." if 1 < part < 100 else ""
 
 
 def _usable(series: TimeSeries) -> np.ndarray:
@@ -353,13 +360,50 @@ def _cuts_by_time(series: TimeSeries, train: Any, val: Any, test: Any) -> np.nda
             continue
         if counted != isinstance(given, (int, np.integer)):
             wanted = "a whole number, as the times are" if counted else "a date"
-            raise ValueError(f"{name}= must be a share, {wanted}, or groups, received {given!r}.")
+            share = isinstance(given, (int, np.integer)) and not counted
+            raise ValueError(
+                f"{name}= must be a share between 0 and 1, {wanted}, or groups, received "
+                f"{given!r}.{_in_hundred(given) if share else ''}"
+            )
         end = int(given) if counted else _instant(series, name, given)
         if before is not None and end <= before:
-            raise ValueError(f"{name}= must end after the part before it, received {given!r}.")
+            advice = " Whole numbers are rows here, at which parts end; shares lie between 0 and 1."
+            raise ValueError(
+                f"{name}= must end after the part before it, received {given!r}.{advice * counted}"
+            )
+        _refuse_outside(series, name, given, end)
         cuts.append(_rows_before(series, usable, end))
         before = end
     return np.stack(cuts, axis=1)
+
+
+def _refuse_outside(series: TimeSeries, name: str, given: Any, end: Any) -> None:
+    """Refuse an end that is not within the rows; it may lie a step behind the last of them."""
+    if series.time is None:
+        first, last, step = 0, int(np.diff(series.bounds).max()), 0
+        shown = (f"row {first}", f"row {last}")
+    else:
+        first, last = series.time.min(), series.time.max()
+        step = _longest(series)
+        shown = (moment(first, series.zone), moment(last, series.zone))
+    if not first < end <= last + step:
+        raise ValueError(
+            f"{name}= must end within the series, which goes from {shown[0]} to {shown[1]}; "
+            f"received {given!r}."
+        )
+
+
+def _longest(series: TimeSeries) -> Any:
+    """The longest that a step of the series can be."""
+    dates = series.time is not None and series.time.dtype.kind == "M"
+    step = series.freq
+    if step is None or step == "rows":
+        return np.timedelta64(1, "D") if dates else 1
+    unit = np.datetime_data(step.dtype)[0] if isinstance(step, np.timedelta64) else ""
+    if unit in ("M", "Y"):
+        return int(step.astype(np.int64)) * np.timedelta64(31 if unit == "M" else 366, "D")  # type: ignore[union-attr]
+    # A day on which the clock is put back has 25 hours.
+    return step if series.zone is None else step + np.timedelta64(1, "h")  # type: ignore[operator]
 
 
 def _instant(series: TimeSeries, name: str, given: Any) -> Any:

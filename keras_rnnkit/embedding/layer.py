@@ -1,36 +1,41 @@
-"""An embedding layer that fills itself from a vector file when it is built."""
+"""An embedding layer that reads its weights from a vector file when it is built."""
+
+from __future__ import annotations  # short names of types in help and signatures
 
 import functools
 import json
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_rnnkit.arguments import Constraint, DType, LayerOptions, Regularizer, given
 from keras_rnnkit.embedding.coverage import Coverage
-from keras_rnnkit.embedding.vectors import Vectors, load_vectors
+from keras_rnnkit.embedding.formats import open_file
+from keras_rnnkit.embedding.vectors import FALLBACKS, Filler, Vectors, load_vectors
 from keras_rnnkit.embedding.vocabulary import SavedVocabulary, Vocabulary, read_vocabulary
 
-_OPTIONS: dict[str, Any] = dict(load_vectors.__kwdefaults__ or {})
 _OWNED = ("input_dim", "output_dim", "embeddings_initializer", "weights", "input_length")
+TEXT = ("<U", ">U", "|S", "object", "string", "<dtype: 'string'>")  # how types of text are written
 _VOCABULARY_FILE = "vocabulary.json"
 _COVERAGE_FILE = "coverage.json"
 
 
 class _Held(str):
-    """A name in a config that still holds what it names, until the config turns into JSON.
+    """A name in a config that still refers to an object, until the config is written as JSON.
 
-    So a copy made in this process (`clone_model`, `from_config`) reads the same words again, while
-    a saved config stays small.
+    So a copy made in this process (`clone_model`, `from_config`) uses the same words, while a saved
+    config stays small.
     """
 
     value: Any
 
-    def __new__(cls, name: str, value: Any) -> "_Held":
+    def __new__(cls, name: str, value: Any) -> _Held:
         held = super().__new__(cls, name)
         held.value = value
         return held
@@ -40,7 +45,7 @@ class _Held(str):
 
 
 def _held(value: Any) -> Any:
-    """What a config says of an argument: itself where it is short, else a name."""
+    """An argument as a config holds it: itself if it is short, else a name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, os.PathLike):
@@ -49,7 +54,7 @@ def _held(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's, which JSON can hold."""
+    """A NumPy number as a Python number, which JSON can hold."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -59,37 +64,37 @@ def _released(value: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="keras_rnnkit")
 class GloVeEmbedding(keras.layers.Embedding):
-    r"""`keras.layers.Embedding` whose rows come from a file of word vectors.
+    r"""`keras.layers.Embedding` with pretrained weights from a file of word vectors.
 
     Row $i$ is the vector of word $i$ (Pennington, Socher and Manning, *GloVe: Global Vectors for
     Word Representation*, 2014), and $y_{bt} = E_{x_{bt}}$. The file is read when the layer is
-    built, by :func:`load_vectors`, whose options this layer takes: `dim`, `oov`, `seed`,
-    `fallbacks`, `normalize`, `counts`, `warn_below`, `strict`, `cache` and the rest.
+    built, by :func:`load_vectors`, whose options this layer takes.
 
-    A padding row is zero and stays zero, whatever is trained: rows, LoRA, a tied output.
+    Row 0, if it is padding, is zero and stays zero, whatever is trained: rows, LoRA, a tied output.
 
     A saved model reloads without the file: `.keras` brings the rows, the vocabulary and the
-    coverage; `.weights.h5` the rows. (Keras's old `.h5` of whole models does not bring enough.) The
-    config holds neither rows nor words. A layer that was made with a file, and copies of it in the
-    same process (`clone_model`, `from_config`), read that file when they are built. A layer that
-    came from a saved config, and its copies, read no file whatever the config says, and write
-    none: their rows are NaN until weights are loaded, so that leaving them out shows at once.
+    coverage; `.weights.h5` the rows. (Keras's old `.h5` format of whole models does not hold the
+    words.) The config holds neither rows nor words. A layer made with a file, and its copies in the
+    same process (`clone_model`, `from_config`), read that file when they are built. A layer from a
+    saved config, and its copies, read and write no file, whatever the config says: their rows are
+    NaN until weights are loaded, so that a missing load shows at once.
 
     Args:
         file: What :func:`load_vectors` reads. None reads nothing: give `dim`, and load weights.
         vocabulary: What :func:`load_vectors` takes; it decides the number of rows.
-        freeze_found: Whether only the rows without a vector are ever trained. Those rows are then a
-            variable of their own, so that no optimizer (weight decay, momentum) can move the rest.
-            It is fixed when the layer is made; weights pass between layers with it and without.
+        freeze_found: Whether only the rows without a pretrained vector are trained. They are then a
+            variable of their own, so that no optimizer (weight decay, momentum) changes the rest.
+            It is fixed when the layer is made; weights can be moved between layers with and
+            without it.
         trainable: Whether the rows are trained; with `freeze_found`, those without a vector. None
             means False, or True with `freeze_found` or `lora_rank`.
-        mask_zero: Whether index 0 is masked. None masks it where row 0 is padding.
-        **options: Those of :func:`load_vectors`, and those of `keras.layers.Embedding`
-            (`embeddings_regularizer`, `embeddings_constraint`, `lora_rank`, `dtype`, `name`, ...).
+        mask_zero: Whether index 0 is masked. None masks it if row 0 is padding.
+
+    The other arguments are those of :func:`load_vectors` and of `keras.layers.Embedding`.
 
     Attributes:
-        coverage: The :class:`Coverage` of the vocabulary; None before the layer is built, and
-            where only weights were loaded.
+        coverage: The :class:`Coverage` of the vocabulary; None before the layer is built, and if
+            only weights were loaded.
 
     Input shape:
         Any, integers: rows of the vocabulary. Usually `(batch, time)`.
@@ -99,9 +104,12 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     Raises:
         AttributeError: `freeze_found` is set on a layer.
-        TypeError: An option belongs to this layer's own work (`weights`, `input_dim`, ...).
-        ValueError: `mask_zero` where row 0 is a word; `freeze_found` with LoRA; and, when the
-            layer is built, whatever :func:`load_vectors` raises.
+        OSError: The file does not exist, is a directory, or cannot be read.
+        TypeError: An unknown argument, or one that this layer sets by itself (`weights`,
+            `input_dim`, ...).
+        ValueError: `mask_zero` if row 0 is a word; `freeze_found` with LoRA; when the layer is
+            built, whatever :func:`load_vectors` raises; and, when it is called, text, or a row
+            that the vocabulary does not have.
 
     Example:
         >>> import keras_rnnkit as rk
@@ -129,24 +137,49 @@ class GloVeEmbedding(keras.layers.Embedding):
         freeze_found: bool = False,
         trainable: bool | None = None,
         mask_zero: bool | None = None,
-        **options: Any,
+        dim: int | None = None,
+        words: Any = None,
+        num_words: int | None = None,
+        oov_token: str | None = None,
+        counts: Mapping[str, int] | Sequence[int] | None = None,
+        oov: str | Filler = "zeros",
+        seed: int = 0,
+        fallbacks: Sequence[str] = FALLBACKS,
+        normalize: bool = False,
+        strict: bool = False,
+        warn_below: float | None = 0.5,
+        cache: bool | str | os.PathLike[str] = False,
+        progress: bool = True,
+        embeddings_regularizer: Regularizer = None,
+        embeddings_constraint: Constraint = None,
+        activity_regularizer: Regularizer = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        quantization_config: Any = None,
+        name: str | None = None,
+        dtype: DType = None,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
-        if owned := [name for name in _OWNED if name in options]:
-            raise TypeError(
-                f"GloVeEmbedding does not take `{owned[0]}`: rows and columns come from "
-                "`vocabulary` and `file`, rows without a vector from `oov`. Leave it out."
-            )
-        reading = {name: _plain(options.pop(name, default)) for name, default in _OPTIONS.items()}
+        _refuse_owned(kwargs)
+        options = given(locals())
+        del options["file"], options["vocabulary"], options["freeze_found"]
+        del options["trainable"], options["mask_zero"]
+        if quantization_config is None:
+            del options["quantization_config"]  # which Keras 3.12 does not know
+        reading = {each: _plain(options.pop(each)) for each in load_vectors.__kwdefaults__ or ()}
         if file is None and reading["dim"] is None:
             raise ValueError("`file` is None, so `dim` must say how wide the rows are.")
-        lora = options.get("lora_rank") is not None
+        lora = lora_rank is not None
         if freeze_found and lora:
             raise ValueError(
                 "`freeze_found` and `lora_rank` exclude each other: LoRA changes every row. Choose "
                 "one."
             )
-        names = {name: reading.pop(name) for name in ("num_words", "oov_token")}
+        names = {each: reading.pop(each) for each in ("num_words", "oov_token")}
         if not isinstance(vocabulary, SavedVocabulary):
+            # A wrong path shows here; that of a copy, when the copy is built.
+            if isinstance(file, str | os.PathLike) and not isinstance(file, _Held):
+                open_file(file).close()
             vocabulary = read_vocabulary(vocabulary, **names)
         if mask_zero and not vocabulary.padding:
             raise ValueError(
@@ -165,13 +198,13 @@ class GloVeEmbedding(keras.layers.Embedding):
         self.output_dim = reading["dim"]
         self._freeze_found = bool(freeze_found)
         self.coverage: Coverage | None = None
-        self._read = functools.partial(load_vectors, file, vocabulary, **reading)
+        self._read = functools.partial(load_vectors, _released(file), vocabulary, **reading)
         self._free_rows: int | None = None
         self._free: Any = None
 
     @property
     def freeze_found(self) -> bool:
-        """Whether only the rows without a vector are ever trained."""
+        """Whether only the rows without a pretrained vector are trained."""
         return self._freeze_found
 
     @freeze_found.setter
@@ -183,7 +216,7 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The word of each row; special rows by what the source calls them."""
+        """The word of each row; special rows by their name in the source."""
         return self._read.args[1].known().words
 
     def build(self, input_shape: Any = None) -> None:
@@ -200,7 +233,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         self._build_rows(self._read() if reads else None)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """That the layer is built; a reload does not need to know more."""
+        """That the layer is built: all that loading needs."""
         return {"input_shape": None} if self.built else None
 
     def _build_rows(self, vectors: Vectors | None) -> None:
@@ -256,7 +289,7 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     @property
     def embeddings(self) -> Any:
-        """All rows, `(rows, dim)`: what a tied output multiplies with."""
+        """All rows, `(rows, dim)`, as for a tied output."""
         if self._free is None:
             return super().embeddings
         return self._merge(*map(ops.convert_to_tensor, (self._slots, self._embeddings)))
@@ -265,6 +298,45 @@ class GloVeEmbedding(keras.layers.Embedding):
         """`rows`, with those that are trained taken from their own table."""
         free = ops.take(self._free, ops.maximum(slots, 0), axis=0)
         return ops.where(ops.expand_dims(slots >= 0, -1), free, rows)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the indices as far as they are known, then call as every layer."""
+        if isinstance(inputs, list | tuple):
+            inputs = _as_array(self.name, inputs)
+        if str(getattr(inputs, "dtype", "")).startswith(TEXT):
+            raise ValueError(
+                f"`inputs` of {self.name!r} must be whole numbers, the rows of words in the "
+                "vocabulary; received text. Put the keras.layers.TextVectorization or "
+                "StringLookup from which the vocabulary comes before this layer."
+            )
+        # To read a tensor's values would break torch's graphs.
+        if isinstance(inputs, np.ndarray) or keras.backend.backend() != "torch":
+            self._refuse_beyond(inputs)
+        try:
+            return super().__call__(inputs, *args, **kwargs)
+        except IndexError:  # torch says no more than that
+            self._refuse_beyond(inputs)
+            raise
+
+    def _refuse_beyond(self, inputs: Any) -> None:
+        """Refuse an index that is no row, where values are known.
+
+        Else JAX would give NaN, TensorFlow an error without the layer's name, and both the last row
+        for -1.
+        """
+        try:
+            indices = np.asarray(inputs)
+        except Exception:  # a symbolic tensor, for which each backend raises its own
+            return
+        if indices.dtype.kind not in "iuf" or not indices.size:
+            return
+        for index in (indices.min(), indices.max()):
+            if not -1 < index < self.input_dim:
+                raise ValueError(
+                    f"`inputs` of {self.name!r} must be rows of the vocabulary, 0 to "
+                    f"{self.input_dim - 1}; received {index}. Turn words into numbers with the "
+                    "vocabulary that this layer was made with."
+                )
 
     def call(self, inputs: Any) -> Any:
         """Look the rows up.
@@ -294,13 +366,13 @@ class GloVeEmbedding(keras.layers.Embedding):
         return self._blank_padding(inputs, super().quantized_call(inputs, **arguments))
 
     def _blank_padding(self, inputs: Any, rows: Any) -> Any:
-        """Cut padding off, so that neither a gradient nor LoRA changes it."""
+        """Keep padding at zero, so that neither a gradient nor LoRA changes it."""
         if not self._read.args[1].padding or not (self.trainable or self.lora_enabled):
             return rows
         return ops.where(ops.expand_dims(ops.equal(inputs, 0), -1), ops.zeros_like(rows), rows)
 
     def set_weights(self, weights: Any) -> None:
-        """Set the rows, of a layer not yet built too."""
+        """Set the rows, also before the layer is built."""
         self.build()
         super().set_weights(weights)
 
@@ -323,7 +395,7 @@ class GloVeEmbedding(keras.layers.Embedding):
             self.lora_embeddings_a.constraint = blank
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Quantize the rows, as `keras.layers.Embedding` does; rows trained apart join the rest."""
+        """Quantize the rows, as `keras.layers.Embedding` does, including those that are trained."""
         if type_check and type(self) is not GloVeEmbedding:
             raise NotImplementedError(
                 f"{type(self).__name__} does not say how it is quantized: override `quantize`."
@@ -347,8 +419,8 @@ class GloVeEmbedding(keras.layers.Embedding):
         """Load what `save_own_variables` saved, with `freeze_found` or without.
 
         Raises:
-            ValueError: More rows were trained than this layer has room for; or it has
-                `freeze_found`, knows no file, and the rows were saved without.
+            ValueError: More rows were trained than this layer has; or it has `freeze_found` and no
+                file, and the rows were saved without `freeze_found`.
         """
         alone = len(store.keys()) < 2
         if self._free is None:
@@ -379,7 +451,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         self._free.assign(own)
 
     def save_assets(self, folder: str) -> None:
-        """Save the words and the coverage, which the config has no room for."""
+        """Save the words and the coverage, which are not in the config."""
         vocabulary = self._read.args[1]
         if isinstance(vocabulary, SavedVocabulary):
             vocabulary = vocabulary.vocabulary
@@ -414,7 +486,7 @@ class GloVeEmbedding(keras.layers.Embedding):
             ) from error
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments; what is long (words, counts, vectors in memory) by name alone."""
+        """The arguments; long ones (words, counts, vectors in memory) by name only."""
         file, vocabulary = self._read.args
         config = super().get_config()
         del config["output_dim"], config["embeddings_initializer"]
@@ -431,14 +503,15 @@ class GloVeEmbedding(keras.layers.Embedding):
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "GloVeEmbedding":
-        """Make the layer that a config tells of; any entry may be replaced before.
+    def from_config(cls, config: dict[str, Any]) -> GloVeEmbedding:
+        """Make a layer from a config; any entry may be replaced before.
 
-        A file is read only where `get_config` of a layer that was made with it gave the config, in
-        this process: nothing that can be written into a saved config makes a layer read.
+        A file is read only if the config came from `get_config` of a layer made with that file, in
+        this process. Nothing that is written into a saved config makes a layer read a file.
         """
         here = isinstance(config.get("file"), _Held)
-        config = {name: _released(value) for name, value in config.items()}
+        released = {name: _released(value) for name, value in config.items()}
+        config = released | ({"file": config["file"]} if here else {})
         rows, padding = config.pop("input_dim", None), config.pop("padding", False)
         free_rows = config.pop("free_rows", None)
         vocabulary = config.get("vocabulary")
@@ -450,9 +523,9 @@ class GloVeEmbedding(keras.layers.Embedding):
 
 
 class _BlankPadding(keras.constraints.Constraint):
-    """Keeps row 0 at zero, where a tied output or LoRA would train it; beside another constraint.
+    """Keeps row 0 at zero, even if a tied output or LoRA would train it; with another constraint.
 
-    It is set on variables when they are made, so no config holds it.
+    It is set on variables when they are made, so it is not in a config.
     """
 
     def __init__(self, other: Any) -> None:
@@ -464,7 +537,7 @@ class _BlankPadding(keras.constraints.Constraint):
 
 
 def _initializer(values: np.ndarray) -> Any:
-    """An initializer that gives these values, spread over the shape asked for."""
+    """An initializer that gives these values, broadcast to a shape."""
 
     def initialize(shape: Any, dtype: Any = None) -> Any:
         return ops.convert_to_tensor(np.broadcast_to(values, shape), dtype=dtype)
@@ -472,8 +545,29 @@ def _initializer(values: np.ndarray) -> Any:
     return initialize
 
 
+def _refuse_owned(names: Iterable[str]) -> None:
+    """Refuse an argument of `keras.layers.Embedding` that this layer settles itself."""
+    for name in names:
+        if name in _OWNED:
+            raise TypeError(
+                f"GloVeEmbedding does not take `{name}`: rows and columns come from `vocabulary` "
+                "and `file`, rows without a vector from `oov`. Leave it out."
+            )
+
+
+def _as_array(name: str, inputs: Any) -> np.ndarray:
+    """Lists of indices as an array."""
+    try:
+        return np.asarray(inputs)
+    except ValueError as error:
+        raise ValueError(
+            f"`inputs` of {name!r} must be an array, (batch, time); received sequences of "
+            "different lengths. Pad them, keras.utils.pad_sequences(sequences, padding='post')."
+        ) from error
+
+
 def _dense(inputs: Any) -> Any:
-    """Indices as an array; those that a sparse one leaves out are 0."""
+    """Indices as a dense array; those that a sparse one leaves out are 0."""
     if isinstance(inputs, keras.KerasTensor):
         return ops.add(inputs, 0) if inputs.sparse else inputs  # what a sum gives is dense
     return ops.convert_to_tensor(inputs, sparse=False)
