@@ -81,8 +81,8 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
             together complete. If `count` does not divide the number of windows, the first few
             windows of the epoch come twice, or with `drop_remainder` the last few not at all.
             `"auto"` reads both from the engine of Keras's backend: the cluster of TensorFlow's
-            strategy or of `TF_CONFIG`, the processes of JAX, the ranks of `torch.distributed`. By default
-            `experimental_distribute_dataset` parts each batch among the workers of a strategy.
+            strategy or of `TF_CONFIG`, the processes of JAX, the ranks of `torch.distributed`. By
+            default `experimental_distribute_dataset` parts each batch among a strategy's workers.
         squeeze: drop axes of length 1 from the targets; not with `pad_targets`, whose weights need
             the last one.
         return_index: append a dict with the label of the `group` (of a panel), the last
