@@ -22,14 +22,13 @@ def served():
 
     service = tf.data.experimental.service
     dispatcher = service.DispatchServer()
-    config = service.WorkerConfig(
-        dispatcher.target.removeprefix("grpc://"), dispatcher_timeout_ms=1000
-    )
+    target = dispatcher.target
+    config = service.WorkerConfig(target.removeprefix("grpc://"), dispatcher_timeout_ms=1000)
     workers = [service.WorkerServer(config) for _ in range(2)]
 
     def through(policy="DYNAMIC", **options):
         dataset = rk.window_dataset(ROWS, rk.WindowSpec(1, targets=()), batch_size=4, **options)
-        way = service.distribute(getattr(service.ShardingPolicy, policy), dispatcher.target)
+        way = service.distribute(getattr(service.ShardingPolicy, policy), target)
         return dataset.apply(way)
 
     yield through
