@@ -12,16 +12,19 @@ import pytest
 import keras_rnnkit as rk
 
 OF_A_LAYER = {"return_state_sequences", "save_states", "name", "dtype", "trainable"}
+OF_A_CELL = {"name", "dtype", "trainable"}
 ADDED = {
-    "SimpleRNN": {*OF_A_LAYER, "zero_output_for_mask", "use_cudnn"},
-    "LSTM": {*OF_A_LAYER, "zero_output_for_mask", "implementation"},
-    "GRU": {*OF_A_LAYER, "zero_output_for_mask", "implementation"},
+    "SimpleRNN": {*OF_A_LAYER, "zero_output_for_mask", "use_cudnn", "weight_dropout"},
+    "LSTM": {
+        *OF_A_LAYER, "zero_output_for_mask", "implementation", "projection", "weight_dropout",
+    },
+    "GRU": {*OF_A_LAYER, "zero_output_for_mask", "implementation", "weight_dropout"},
     "RNN": {*OF_A_LAYER, "activity_regularizer"},
     "Bidirectional": {"name", "dtype", "trainable"},
-    "SimpleRNNCell": {"return_state", "name", "dtype", "trainable"},
-    "LSTMCell": {"return_state", "implementation", "name", "dtype", "trainable"},
-    "GRUCell": {"return_state", "implementation", "name", "dtype", "trainable"},
-}
+    "SimpleRNNCell": {"return_state", "weight_dropout", *OF_A_CELL},
+    "LSTMCell": {"return_state", "implementation", "projection", "weight_dropout", *OF_A_CELL},
+    "GRUCell": {"return_state", "implementation", "weight_dropout", *OF_A_CELL},
+}  # fmt: skip
 
 
 def parameters(of):
@@ -48,6 +51,7 @@ def test_each_argument_reaches_the_configuration(name):
         "activation": "relu", "recurrent_activation": "tanh", "dropout": 0.25,
         "recurrent_dropout": 0.5, "seed": 7, "implementation": 1, "name": "named",
         "dtype": "float16", "activity_regularizer": "l2", "use_cudnn": False,
+        "projection": 2, "weight_dropout": 0.25,
     }  # fmt: skip
     for of in ("kernel", "recurrent", "bias"):
         values |= {f"{of}_initializer": "ones", f"{of}_regularizer": "l1"}
@@ -59,6 +63,32 @@ def test_each_argument_reaches_the_configuration(name):
     unchanged = {n for n in passed if n in default and config[n] == default[n]}
     assert unchanged <= {"units", "cell", "layer"}
     assert set(passed) - set(config) == set()
+
+
+def test_the_layer_of_vectors_names_every_option_of_the_reader():
+    layer, reader = (
+        inspect.signature(of).parameters for of in (rk.GloVeEmbedding, rk.load_vectors)
+    )
+    for name, option in reader.items():
+        assert (layer[name].default, layer[name].kind) == (option.default, option.kind), name
+
+
+def test_what_is_returned_is_written():
+    assert inspect.signature(rk.describe).return_annotation.__name__ == "WindowReport"
+    assert inspect.signature(rk.window_dataset).return_annotation is not None
+    functions = [value for value in map(vars(rk).get, rk.__all__) if inspect.isfunction(value)]
+    assert len(functions) > 15
+    for each in functions:
+        assert inspect.signature(each).return_annotation is not inspect.Parameter.empty, each
+
+
+def test_pyright_flags_wrong_calls_and_no_right_one():
+    """As for mypy: an ignored error that is none is one."""
+    pytest.importorskip("pyright", reason="pip install 'keras-rnnkit[lint]'")
+    calls = pathlib.Path(__file__).with_name("typed_calls.py")
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, calls]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=calls.parents[1])
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_mypy_flags_wrong_calls_and_no_right_one():

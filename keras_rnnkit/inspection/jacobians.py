@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -12,9 +13,9 @@ from keras import ops, tree
 from keras_rnnkit.inspection import passes
 from keras_rnnkit.inspection.trace import trace
 from keras_rnnkit.progress import Progress
-from keras_rnnkit.recurrent import kernels
-from keras_rnnkit.recurrent.equations import equations_of, follows_from_h
-from keras_rnnkit.recurrent.rnn import RNN, Pass, cut
+from keras_rnnkit.recurrent import kernels, masks
+from keras_rnnkit.recurrent.equations import cut, equations_of, follows_from_h
+from keras_rnnkit.recurrent.rnn import RNN, Pass
 from keras_rnnkit.recurrent.watch import stand_in
 
 DIRECTIONS = 32  # how many unit vectors a batch measures the Jacobians by
@@ -32,16 +33,16 @@ def jacobian_norms(
         \frac{\partial s_T}{\partial s_t} = \prod_{k=t+1}^{T} \frac{\partial s_k}{\partial s_{k-1}},
 
     where s holds all states: h, and c for the LSTM; those of every cell of a stack. Each factor is
-    exact, by automatic differentiation of one step at the states that the layer went through; the
-    product is made in float64. A masked step is a factor of one.
+    exact, by automatic differentiation of one step at the states of the layer. The product is
+    computed in float64. A masked step is a factor of one.
 
     Args:
         layer: A recurrent layer, Keras's or ours, with any cell or a stack of them.
         x: Its input, (batch, time, ...).
         mask: (batch, time), true where a step counts.
         norm: `"spectral"`, the largest factor by which a change of the states can grow, or
-            `"frobenius"`; by the root of the number of states it is what `gradient_flow` calls
-            carried.
+            `"frobenius"`; divided by the root of the number of states it is `carried` of
+            `gradient_flow`.
         progress: Whether to show a line on stderr when it takes more than two seconds.
 
     Returns:
@@ -49,7 +50,7 @@ def jacobian_norms(
         `go_backwards`, has the norm of the identity: 1, or the root of the number of states.
 
     Raises:
-        ValueError: If `layer` is no recurrent layer, or `norm` is another.
+        ValueError: If `layer` is not a recurrent layer, or `norm` is another one.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk
@@ -123,25 +124,24 @@ def _step_jacobians(run: Any, inputs: Any, states: list[np.ndarray]) -> np.ndarr
 
 
 def carried(cell: Any, settled: Pass, copies: int) -> list[Any]:
-    """How far each cell of a pass carries, by unit vectors, cut off from the loss and from below.
+    """How much of a gradient each cell of a pass carries back, by unit vectors, without the loss.
 
-    For each cell (rows, time), in the order of processing: the root of the mean over `copies` unit
-    vectors u of the squared norm of u ds_T/ds_t.
+    For each cell (samples, time), in the order of processing: the root of the mean over `copies`
+    unit vectors u of the squared norm of u ds_T/ds_t.
     """
-    settled = Pass(
-        tree.map_structure(ops.stop_gradient, settled.sequences),
-        tree.map_structure(ops.stop_gradient, settled.states),
-        settled.mask,
-        settled.training,
+    settled = replace(
+        settled,
+        sequences=tree.map_structure(ops.stop_gradient, settled.sequences),
+        states=tree.map_structure(ops.stop_gradient, settled.states),
     )
     dtype = dtype_of(settled.states)
     steps = JoinedCell(cell, settled, _take_cut)
     loop = RNN(steps, return_state_sequences=True, dtype=dtype, name="recorder")
-    made = loop.run(Pass(steps.joined, steps.initial, settled.mask, settled.training)).sequences
+    made = loop.run(replace(settled, sequences=steps.joined, states=steps.initial)).sequences
     rows, time = made[0].shape[:2]
 
     def back(x: Any) -> Any:
-        """From (rows, time, ...) to the last step first, each row as often as it is measured."""
+        """From (samples, time, ...) to the last step first, each sample repeated by direction."""
         x = ops.flip(ops.moveaxis(x, 1, 0), axis=0)
         return ops.repeat(x, copies, axis=1) if copies > 1 else x
 
@@ -149,17 +149,20 @@ def carried(cell: Any, settled: Pass, copies: int) -> list[Any]:
         ops.concatenate([ops.cast(ops.expand_dims(start, 1), state.dtype), state[:, :-1]], axis=1)
         for start, state in zip(tree.flatten(steps.initial), made, strict=True)
     ]
+    if settled.resets is not None:
+        before = settled.restarted(before, settled.resets)
     inputs = [back(ops.cast(x, dtype)) for x in (steps.joined, *before)]
-    if settled.mask is not None:
-        inputs.append(back(settled.mask))
+    inputs += [back(marks) for marks in (settled.mask, settled.resets) if marks is not None]
 
     def step(weights: Any, inputs: Any) -> Any:
         joined, *states = inputs[: 1 + len(before)]
+        marks = [ops.expand_dims(x, -1) for x in inputs[1 + len(before) :]]
         found = times_jacobian(steps, steps.initial, joined, states, weights)
-        if settled.mask is None:
-            return found
-        counts = [ops.reshape(inputs[-1], (-1, *[1] * (w.ndim - 1))) for w in weights]
-        return [ops.where(*each) for each in zip(counts, found, weights, strict=True)]
+        if settled.mask is not None:
+            found = [masks.where(marks[0], *each) for each in zip(found, weights, strict=True)]
+        if settled.resets is not None:  # behind one, nothing comes of the states before it
+            found = [masks.where(marks[-1], ops.zeros_like(x), x) for x in found]
+        return found
 
     counts: list[int] = []
     weights: list[Any] = []
@@ -183,14 +186,14 @@ def carried(cell: Any, settled: Pass, copies: int) -> list[Any]:
 
 
 def _directions(size: int, rows: int) -> np.ndarray:
-    """Unit vectors at right angles to each other, in turn: (rows, size)."""
+    """Orthogonal unit vectors, in turn: (samples, size)."""
     random = np.random.default_rng(0).normal(size=(size, min(size, DIRECTIONS)))
     basis = np.linalg.qr(random)[0].T
     return basis[np.arange(rows) % len(basis)]
 
 
 def times_jacobian(step: Any, like: Any, inputs: Any, states: list[Any], weights: Any) -> list[Any]:
-    """Weights times the Jacobian of one step: of the new states by those before, all flat."""
+    """Vectors times the Jacobian of one step: of the new states by those before, all flat."""
 
     def weighted(flat: Any) -> Any:
         own = [ops.cast(x, start.dtype) for x, start in zip(flat, tree.flatten(like), strict=True)]
@@ -204,7 +207,7 @@ def times_jacobian(step: Any, like: Any, inputs: Any, states: list[Any], weights
 
 
 def norm(parts: list[Any]) -> Any:
-    """The Euclidean norm over all but two axes; scaled, so that no square is lost to underflow."""
+    """The Euclidean norm over all but two axes, scaled to avoid underflow."""
     lead = parts[0].shape[:2]
     flat = ops.concatenate([ops.reshape(x, (*lead, -1)) for x in parts], axis=-1)
     size = ops.max(ops.abs(flat), axis=-1, keepdims=True)
@@ -224,18 +227,18 @@ def take_step(cell: Any, inputs: Any, states: list[Any], training: bool) -> tupl
 
 
 def _take_cut(cell: Any, inputs: Any, states: list[Any], training: bool) -> Any:
-    """Take a step to which nothing comes by the inputs."""
+    """Take a step without gradient through the inputs."""
     return take_step(cell, tree.map_structure(ops.stop_gradient, inputs), states, training)
 
 
 def _known(cell: Any) -> bool:
-    """Whether it is one of the cells that have a kernel, a recurrent kernel and a bias."""
+    """Whether a cell has a kernel, a recurrent kernel and a bias."""
     equations = equations_of(cell)
     return equations is not None and follows_from_h(equations)
 
 
 def precise(cell: Any, states: Any, training: bool) -> tuple[Any, Any]:
-    """A cell and its states, in float32 for half precision, where gradients would be lost."""
+    """A cell and its states; in float32 instead of half precision, to keep small gradients."""
     if isinstance(cell, keras.layers.StackedRNNCells):
         found = [precise(one, own, training) for _, one, own in passes.cells(cell, states)]
         flat = tree.flatten([own for _, own in found])
@@ -244,10 +247,12 @@ def precise(cell: Any, states: Any, training: bool) -> tuple[Any, Any]:
     half = getattr(cell, "compute_dtype", None) in ("float16", "bfloat16")
     if not half or not _known(cell):
         return cell, list(states)
-    if training and (cell.dropout or cell.recurrent_dropout):  # whose masks are of half precision
+    rates = (getattr(cell, f"{of}dropout", 0) for of in ("", "recurrent_", "weight_"))
+    if training and any(rates):  # whose masks are of half precision
         return cell, list(states)
-    names = ("kernel", "recurrent_kernel", "bias")
-    weights = {name: getattr(cell, name) for name in names if getattr(cell, name) is not None}
+    names = ("kernel", "recurrent_kernel", "bias", "projection_kernel")
+    held = {name: getattr(cell, name, None) for name in names}
+    weights = {name: weight for name, weight in held.items() if weight is not None}
     # As rounded as the layer takes them.
     rounded = {name: ops.cast(weight, cell.compute_dtype) for name, weight in weights.items()}
     twin = stand_in(cell, **{n: ops.cast(x, "float32") for n, x in rounded.items()})
@@ -265,7 +270,7 @@ def walk(cell: Any, inputs: Any, states: Any, training: bool, step: Any, added: 
 
 
 def dtype_of(states: Any) -> str:
-    """The dtype to measure in: half precision would lose most of it."""
+    """The dtype of the measurement: half precision would lose most of it."""
     return "float64" if any("float64" in str(x.dtype) for x in tree.flatten(states)) else "float32"
 
 
@@ -273,7 +278,7 @@ class JoinedCell:
     """A `precise` cell that takes its inputs and what `walk` adds joined on one axis.
 
     Attributes:
-        joined: The sequences of the pass with what is added beside them, (rows, time, ...).
+        joined: The sequences of the pass joined with what is added, (samples, time, ...).
         initial: The states before the first step.
     """
 

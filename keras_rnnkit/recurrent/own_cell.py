@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Seed, given
-from keras_rnnkit.recurrent.classical import StateCell
+from keras_rnnkit.recurrent.classical import StateCell, require_rate
 from keras_rnnkit.recurrent.equations import input_masks, recurrent_masks
 
 
@@ -84,11 +84,7 @@ class Cell(StateCell, keras.layers.Layer):
                 'class from rk.Cell with state_names = ("h",), `build` and `step`.'
             )
         for argument, rate in {"dropout": dropout, "recurrent_dropout": recurrent_dropout}.items():
-            if not 0 <= rate < 1:
-                raise ValueError(
-                    f"`{argument}` must be in [0, 1); received {rate}. Give the share that is "
-                    "dropped, such as 0.2."
-                )
+            require_rate(argument, rate)
         for argument in ("units", "dropout", "recurrent_dropout", "seed"):
             setattr(self, argument, options.pop(argument))
         super().__init__(**options)

@@ -3,7 +3,6 @@
 from __future__ import annotations  # short names of types in help and signatures
 
 import inspect
-import itertools
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -13,7 +12,13 @@ from keras import ops, tree
 from keras_rnnkit.recurrent import kernels, masks, replay
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, given
 from keras_rnnkit.recurrent.classical import StateCell
-from keras_rnnkit.recurrent.equations import Equations, equations_of, require_named
+from keras_rnnkit.recurrent.equations import (
+    Equations,
+    equations_of,
+    require_named,
+    with_dropped_weights,
+)
+from keras_rnnkit.recurrent.linear_scan import linear_scan
 from keras_rnnkit.recurrent.own_cell import Cell
 from keras_rnnkit.recurrent.states import put_back, value_of
 
@@ -29,12 +34,17 @@ class Pass:
         states: The states before the first step, as the cell nests them.
         mask: (batch, time) booleans, reversed likewise, or None.
         training: Whether dropout applies.
+        resets: (batch, time) booleans, true where the states go back to `starts` before the step,
+            or None.
+        starts: The states that the cell begins with, nested like `states`; only beside `resets`.
     """
 
     sequences: Any
     states: list[Any]
     mask: Any
     training: bool
+    resets: Any = None
+    starts: Any = None
 
     def without_padding(self) -> Pass:
         """The same pass with zeros at masked steps: a NaN there would reach the weights."""
@@ -42,6 +52,16 @@ class Pass:
             return self
         sequences = tree.map_structure(lambda x: masks.zeroed(x, self.mask), self.sequences)
         return replace(self, sequences=sequences)
+
+    def restarted(self, states: list[Any], resets: Any) -> list[Any]:
+        """States, flat, from the start where `resets`; see `masks.restarted`.
+
+        An output that stands before them is none, and stays.
+        """
+        starts = tree.flatten(self.starts)
+        kept = len(states) - len(starts)
+        pairs = zip(starts, states[kept:], strict=True)
+        return [*states[:kept], *(masks.restarted(x, start, resets) for start, x in pairs)]
 
 
 @dataclass
@@ -117,6 +137,8 @@ class RecurrentLayer(keras.layers.RNN):
         """Check the sequences, then call as every layer; see the class."""
         require_sequences(self, sequences)
         require_functional(self, sequences)
+        if kwargs.get("reset") is not None:
+            require_resets(self.name, kwargs["reset"], sequences)
         return super().__call__(sequences, *args, **kwargs)
 
     def call(
@@ -126,13 +148,15 @@ class RecurrentLayer(keras.layers.RNN):
         mask: Any = None,
         training: bool = False,
         sequences_mask: Any = None,
+        reset: Any = None,
     ) -> Any:
         """Process whole sequences; see the class.
 
-        Keras fills in `sequences_mask` where it drops `mask`: in a call with initial states.
+        Keras fills in `sequences_mask` where it drops `mask`: in a call with initial states, or
+        with `reset`.
         """
         mask = sequences_mask if mask is None else mask
-        settled = self.begin(sequences, initial_state, mask, training)
+        settled = self.begin(sequences, initial_state, mask, training, reset)
         try:
             result = self.run(settled)
         finally:
@@ -148,20 +172,24 @@ class RecurrentLayer(keras.layers.RNN):
         """The cell's equations."""
         return equations_of(self.cell)  # type: ignore[return-value]
 
+    def in_pass(self, settled: Pass) -> Any:
+        """The cell as a pass has it: with dropped weights, where it drops them."""
+        return with_dropped_weights(self.cell, settled.states[0], settled.training)
+
     def by_equations(self, settled: Pass) -> tuple[Any, Any]:
         """What a loop over a cell with known equations reads at each step, and the step."""
-        equations, inputs = self.equations, settled.sequences
+        equations, cell, inputs = self.equations, self.in_pass(settled), settled.sequences
         hoists = kernels.current().hoists(inputs)
         if hoists:
-            inputs = equations.project(self.cell, inputs, settled.training)
+            inputs = equations.project(cell, inputs, settled.training)
 
         def step(states: Any, inputs_t: Any) -> Any:
             projected = inputs_t[0]
             if not hoists:
-                projected = equations.project(self.cell, projected, settled.training)
-            gates, new = equations.step(self.cell, projected, states, settled.training)
-            if isinstance(self.cell, Cell):
-                require_named(self.cell, gates, new)
+                projected = equations.project(cell, projected, settled.training)
+            gates, new = equations.step(cell, projected, states, settled.training)
+            if isinstance(cell, Cell):
+                require_named(cell, gates, new)
             return new
 
         return inputs, step
@@ -181,12 +209,17 @@ class RecurrentLayer(keras.layers.RNN):
         kernel = kernels.current()
         scan = kernels.unrolled if self.unroll else kernel.scan
         by_time = [_time_first(inputs)]
-        if settled.mask is not None:
-            by_time.append(ops.expand_dims(ops.transpose(settled.mask), -1))
+        for marks in (settled.mask, settled.resets):
+            if marks is not None:
+                by_time.append(ops.expand_dims(ops.transpose(marks), -1))
         if states[0] is None and scan is not kernels.unrolled:
             states[0] = ops.zeros_like(step(states, [x[0] for x in by_time])[0])
 
         def held(states: Any, inputs_t: Any) -> Any:
+            if settled.resets is not None:
+                states = settled.restarted(list(states), inputs_t[-1])
+            if settled.mask is None:
+                return step(states, inputs_t)
             pairs = zip(step(states, inputs_t), states, strict=True)
             return [
                 masks.where(inputs_t[1], x, ops.zeros_like(x) if before is None else before)
@@ -198,10 +231,12 @@ class RecurrentLayer(keras.layers.RNN):
                 return states
             return states[:1] if self.return_sequences else []
 
-        last, kept = scan(step if settled.mask is None else held, states, by_time, keep)
+        last, kept = scan(held if len(by_time) > 1 else step, states, by_time, keep)
         return list(last), [_time_first(sequence) for sequence in kept]
 
-    def begin(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Pass:
+    def begin(
+        self, sequences: Any, initial_state: Any, mask: Any, training: bool, reset: Any = None
+    ) -> Pass:
         """Settle the inputs of a call: states of the batch's size, the order, dropout masks."""
         self._require_steps(sequences.shape)
         states = self._settle_states(initial_state, sequences)
@@ -211,14 +246,25 @@ class RecurrentLayer(keras.layers.RNN):
             mask = self._settle_mask(masks.as_mask(mask), sequences)
         else:
             mask = None
+        starts = None
+        if reset is not None:
+            require_resets(self.name, reset, sequences)
+            starts = self.get_initial_state(ops.shape(sequences)[0])
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        return Pass(sequences, states, mask, training)
+            if reset is not None:
+                # What parts a step from the one before parts it from the next one, seen backwards.
+                before = ops.flip(reset[:, 1:], axis=1)
+                reset = ops.concatenate([ops.zeros_like(reset[:, :1]), before], axis=1)
+        return Pass(sequences, states, mask, training, reset, starts)
 
     def conclude(self, settled: Pass, result: Result) -> Any:
         """Arrange the results of a pass as the caller asked for them."""
         mask, zero = settled.mask, self.zero_output_for_mask
+        if mask is not None and settled.resets is not None and not zero:
+            # As the mask of a call for each part would show it.
+            mask, zero = seen(mask, settled.resets), True
         if mask is None:
             output = result.outputs if self.return_sequences else result.last_output
         elif self.return_sequences:
@@ -483,17 +529,9 @@ class RNN(RecurrentLayer):
         gates = cell.gates(cell.project(settled.sequences, settled.training))
         leak, drive = cell.leak_and_drive(gates)
         require_named(cell, gates, [leak])
-        h = replay.recurrence(leak, drive, settled.states[0], settled.mask)
+        start = None if settled.starts is None else settled.starts[0]
+        h = replay.recurrence(leak, drive, settled.states[0], settled.mask, settled.resets, start)
         return Result(h[:, -1], h, [h[:, -1]], [h])
-
-
-def cut(joined: Any, sizes: list[int]) -> list[Any]:
-    """Cut the last axis into parts of these sizes.
-
-    By slices: Keras's split by places waits for the GPU on torch.
-    """
-    ends = itertools.accumulate(sizes)
-    return [joined[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def _time_first(sequence: Any) -> Any:
@@ -556,6 +594,30 @@ def require_functional(layer: Any, sequences: Any) -> None:
                 "next layer of a Sequential model cannot take. Build the model with the functional "
                 "API: output, *states = layer(inputs)."
             )
+
+
+def require_resets(name: str, reset: Any, sequences: Any) -> None:
+    """Refuse a `reset` that is not one boolean a step of each sample."""
+    wanted = tuple(sequences.shape[:2])
+    found = tuple(getattr(reset, "shape", ()))
+    fits = len(found) == 2 and all(
+        None in pair or pair[0] == pair[1] for pair in zip(wanted, found, strict=True)
+    )
+    if not fits or "bool" not in str(reset.dtype):
+        kind = getattr(reset, "dtype", type(reset).__name__)
+        raise ValueError(
+            f"`reset` of {name!r} must be booleans of shape (batch, time), {wanted} here; received "
+            f"{kind} of shape {found}. Give one boolean a step of each sample, true where "
+            "another sequence begins."
+        )
+
+
+def seen(mask: Any, resets: Any) -> Any:
+    """Whether a step has counted since the last reset, (batch, time)."""
+    leak = ops.logical_not(ops.logical_or(mask, resets))
+    leak, drive = (ops.expand_dims(ops.cast(x, "float32"), -1) for x in (leak, mask))
+    counted = linear_scan(leak, drive, ops.zeros_like(drive[:, 0]))
+    return counted[..., 0] > 0
 
 
 def draw_dropout(cell: Any, inputs: Any, states: Any) -> Any:
