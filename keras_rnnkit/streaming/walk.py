@@ -75,10 +75,11 @@ class Walk:
                 tensor = ops.expand_dims(tensor, 1)
             sequences.append(self.mark(tensor, kind))
         if not any(self.axis(tensor) == 1 for tensor in sequences):
+            shapes = [tuple(x.shape) for x in self.root.inputs]
             raise ValueError(
-                f"`model` must have an input with a time axis, (batch, time, features); the inputs "
-                f"of {self.root.name!r} have the shapes "
-                f"{[tuple(x.shape) for x in self.root.inputs]}."
+                f"`model` must have an input with a time axis; the inputs of {self.root.name!r} "
+                f"have the shapes {shapes}. Give it (batch, time, features), or numbers of words, "
+                '(batch, time), by keras.Input((time,), dtype="int32").'
             )
         found = self.through(self.root, sequences)
         if twice := [
