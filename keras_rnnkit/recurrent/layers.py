@@ -54,7 +54,7 @@ class FusedLayer(RecurrentLayer):
         if path.fused:
             return self.run_fused(settled)
         inputs, step = self.by_equations(settled)
-        last, kept = self.loop(settled, inputs, settled.states, step)
+        last, kept = self.loop(settled, [inputs], settled.states, step)
         return Result(last[0], kept[0] if kept else None, last, kept)
 
     def run_fused(self, settled: Pass) -> Result:
@@ -177,6 +177,7 @@ class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,
         save_states: bool = False,
+        learn_initial_state: bool = False,
         name: str | None = None,
         dtype: DType = None,
         trainable: bool = True,
@@ -254,6 +255,7 @@ class LSTM(FusedLayer, keras.layers.LSTM):
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,
         save_states: bool = False,
+        learn_initial_state: bool = False,
         name: str | None = None,
         dtype: DType = None,
         trainable: bool = True,
@@ -325,6 +327,7 @@ class GRU(FusedLayer, keras.layers.GRU):
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,
         save_states: bool = False,
+        learn_initial_state: bool = False,
         name: str | None = None,
         dtype: DType = None,
         trainable: bool = True,

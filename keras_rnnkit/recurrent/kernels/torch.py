@@ -13,6 +13,7 @@ from keras_rnnkit.recurrent.watch import replace_method
 LOOP = "loop"
 FUSED_FROM_UNITS = 0
 BLOCKS = False
+CHUNKS = False
 COMPILES = True
 
 scan = unrolled
