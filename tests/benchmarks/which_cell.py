@@ -16,6 +16,7 @@ adding problem may take; a cell that has no time left there is left out, and the
 
 import argparse
 import os
+import sys
 import tarfile
 import time
 
@@ -39,7 +40,8 @@ CELLS = {
     "MinLSTM": lambda units, **options: rk.RNN(rk.cells.MinLSTMCell(units), **options),
 }
 NAMES = [*CELLS, "MinGRU, two layers"]
-FOR_ADDING = ["MinGRU, two layers", "GRU", "MinGRU", "LSTM", "SimpleRNN"]
+FOR_ADDING = ["SimpleRNN", "MinGRU", "MinGRU, two layers", "GRU", "LSTM"]
+MOST = {100: 1500, 400: 1000, 1000: 500}  # training steps at each length of the adding problem
 
 
 def layers_for(name, units, **options):
@@ -84,8 +86,9 @@ def solve(name, length, seed, most, deadline):
 
 def report_adding(names, most, minutes):
     print("\n## adding: training steps until solved\n")
-    print(f"32 units, 32 samples a step, Adam at 0.005, at most {most} steps\n")
-    print("| cell | " + " | ".join(f"{length} time steps" for length in most) + " |")
+    print("32 units, 32 samples a step, Adam at 0.005\n")
+    heads = (f"{length} time steps, at most {steps:,}" for length, steps in most.items())
+    print("| cell | " + " | ".join(heads) + " |")
     print("| --- |" + " ---: |" * len(most))
     end = time.monotonic() + 60 * minutes
     rows = {name: [] for name in names}
@@ -97,7 +100,7 @@ def report_adding(names, most, minutes):
             known = [each for each in found if each is not None]
             cell = spread(known, 0) if known else "no time"
             rows[name].append(cell + (f", {len(known)} seeds" if 0 < len(known) < 3 else ""))
-            print(f"    {name}, {length}: {found}", flush=True)
+            print(f"{name}, {length} time steps: {found}", file=sys.stderr, flush=True)
     for name, cells in rows.items():
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
@@ -210,6 +213,7 @@ def main():
     parser.add_argument("--reviews", help="an archive of the reviews")
     parser.add_argument("--minutes", type=float, default=12, help="of the adding problem")
     parser.add_argument("--only", nargs="*", default=QUESTIONS, choices=QUESTIONS)
+    parser.add_argument("--lengths", nargs="*", type=int, default=list(MOST), choices=list(MOST))
     arguments = parser.parse_args()
     packages = ("keras", keras.backend.backend(), "numpy")
     print(f"{machine(*packages)}, backend {keras.backend.backend()}, {load()}")
@@ -221,7 +225,8 @@ def main():
     if "characters" in chosen and arguments.reviews:
         report_characters(NAMES, arguments.reviews)
     if "adding" in chosen:
-        report_adding(FOR_ADDING, {100: 1500, 400: 800, 1000: 400}, arguments.minutes)
+        most = {length: MOST[length] for length in arguments.lengths}
+        report_adding(FOR_ADDING, most, arguments.minutes)
     print(f"\n{load()}")
 
 
