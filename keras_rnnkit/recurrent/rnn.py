@@ -486,7 +486,7 @@ class RNN(RecurrentLayer):
     def run(self, settled: Pass) -> Result:
         """Make a pass a step at a time, with the output carried before the states."""
         settled = settled.without_padding()
-        if self.linear:
+        if self.at_once:
             return self._run_scan(settled)
         if self._steps_by_equations():
             inputs, by_equations = self.by_equations(settled)
@@ -513,8 +513,14 @@ class RNN(RecurrentLayer):
 
     @property
     def linear(self) -> bool:
-        """Whether the cell is linear in its state, so that all steps are computed at once."""
+        """Whether the cell is linear in its state, so that all steps can be computed at once."""
         return self._steps_by_equations() and type(self.cell).step is Cell.step
+
+    @property
+    def at_once(self) -> bool:
+        """Whether all steps are: not where XLA makes one loop of a step's equations on a CPU."""
+        kernel = kernels.current()
+        return self.linear and not (kernel.LOOP == "scan" and kernel.device(None) == "CPU")
 
     def _steps_by_equations(self) -> bool:
         """Whether the cell's equations say all that a call of it would do."""

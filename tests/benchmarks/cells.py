@@ -2,6 +2,7 @@
 
     python tests/benchmarks/cells.py --rounds 21
     KERAS_BACKEND=jax python tests/benchmarks/cells.py --rounds 21
+    KERAS_BACKEND=torch python tests/benchmarks/cells.py --rounds 21 --only own
 
 A cell of one's own on `rk.Cell` in `rk.RNN` against the same equations by hand in
 `keras.layers.RNN`, that layer against itself, and MinGRU, all steps at once and one by one, against
@@ -116,6 +117,12 @@ def minimal(size):
     }
 
 
+PARTS = {
+    "own": ("A cell of one's own", own, [(32, 100, 14, 32), (64, 100, 64, 128)]),
+    "linear": ("Linear in its state", minimal, [(64, 1000, 32, 32)]),
+}
+
+
 def measure(layers, size, rounds):
     """Processor seconds by layer and call: {(name, call): [one a round]}."""
     batch, steps, features, _ = size
@@ -153,12 +160,10 @@ def report(title, size, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS))
     arguments = parser.parse_args()
     print(f"{machine(*PACKAGES)}, backend {keras.backend.backend()}, {load()}")
-    for title, made, sizes in (
-        ("A cell of one's own", own, [(32, 100, 14, 32), (64, 100, 64, 128)]),
-        ("Linear in its state", minimal, [(64, 1000, 32, 32)]),
-    ):
+    for title, made, sizes in (PARTS[part] for part in arguments.only):
         for size in sizes:
             for layers in made(size):
                 report(title, size, measure(layers, size, arguments.rounds))
