@@ -63,6 +63,7 @@ from keras_rnnkit.recurrent import (
     reset_states,
     set_states,
 )
+from keras_rnnkit.streaming import Stream, step_model
 
 __version__ = "0.1.0"
 
@@ -88,6 +89,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "SimpleRNNCell",
     "SlowPathError",
     "Split",
+    "Stream",
     "TimeSeries",
     "Trace",
     "Vectors",
@@ -115,6 +117,7 @@ __all__ = [  # noqa: RUF022  plain alphabetical order, as the tests and the docs
     "rolling_splits",
     "set_states",
     "split",
+    "step_model",
     "synthetic_weather",
     "to_frame",
     "trace",

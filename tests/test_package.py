@@ -25,6 +25,7 @@ ALLOWED = {  # a room -> the rooms it may import
     "embedding": set(),
     "inspection": {"recurrent", "data", "embedding"},
     "recurrent": set(),
+    "streaming": {"recurrent", "embedding"},
 }
 
 

@@ -41,3 +41,10 @@ def test_the_chinese_quickstart_shows_the_same_code():
         return re.findall(r"^```.*?^```$", text, flags=re.DOTALL | re.MULTILINE)
 
     assert blocks("quickstart.zh-CN.md") == blocks("quickstart.md")
+
+
+def test_the_chinese_quickstart_has_no_space_between_chinese_characters():
+    """A line that goes on in the next one is shown with a space there."""
+    text = (ROOT / "docs" / "quickstart.zh-CN.md").read_text(encoding="utf-8")
+    chinese = "[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
+    assert not re.findall(rf"{chinese}(?: |\n(?=\S)){chinese}", text)

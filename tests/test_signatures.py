@@ -14,16 +14,19 @@ import keras_rnnkit as rk
 OF_A_LAYER = {
     "return_state_sequences", "save_states", "learn_initial_state", "name", "dtype", "trainable",
 }  # fmt: skip
+OF_A_CELL = {"name", "dtype", "trainable"}
 ADDED = {
-    "SimpleRNN": {*OF_A_LAYER, "zero_output_for_mask", "use_cudnn"},
-    "LSTM": {*OF_A_LAYER, "zero_output_for_mask", "implementation"},
-    "GRU": {*OF_A_LAYER, "zero_output_for_mask", "implementation"},
+    "SimpleRNN": {*OF_A_LAYER, "zero_output_for_mask", "use_cudnn", "weight_dropout"},
+    "LSTM": {
+        *OF_A_LAYER, "zero_output_for_mask", "implementation", "projection", "weight_dropout",
+    },
+    "GRU": {*OF_A_LAYER, "zero_output_for_mask", "implementation", "weight_dropout"},
     "RNN": {*OF_A_LAYER, "activity_regularizer"},
     "Bidirectional": {"name", "dtype", "trainable"},
-    "SimpleRNNCell": {"return_state", "name", "dtype", "trainable"},
-    "LSTMCell": {"return_state", "implementation", "name", "dtype", "trainable"},
-    "GRUCell": {"return_state", "implementation", "name", "dtype", "trainable"},
-}
+    "SimpleRNNCell": {"return_state", "weight_dropout", *OF_A_CELL},
+    "LSTMCell": {"return_state", "implementation", "projection", "weight_dropout", *OF_A_CELL},
+    "GRUCell": {"return_state", "implementation", "weight_dropout", *OF_A_CELL},
+}  # fmt: skip
 
 
 def parameters(of):
@@ -50,6 +53,7 @@ def test_each_argument_reaches_the_configuration(name):
         "activation": "relu", "recurrent_activation": "tanh", "dropout": 0.25,
         "recurrent_dropout": 0.5, "seed": 7, "implementation": 1, "name": "named",
         "dtype": "float16", "activity_regularizer": "l2", "use_cudnn": False,
+        "projection": 2, "weight_dropout": 0.25,
     }  # fmt: skip
     for of in ("kernel", "recurrent", "bias"):
         values |= {f"{of}_initializer": "ones", f"{of}_regularizer": "l1"}

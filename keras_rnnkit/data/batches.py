@@ -4,11 +4,11 @@ import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 
+from keras_rnnkit.arguments import refuse_unknown
 from keras_rnnkit.data.epochs import EpochCounter, FitEpoch
 from keras_rnnkit.data.layout import Layout, Storage, lay_out, map_rows
 from keras_rnnkit.data.order import Order, by_weight
@@ -17,7 +17,15 @@ from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
 from keras_rnnkit.data.steps import format_duration
 
-__all__ = ["Batches", "check_options", "find_windows", "known_rows", "resolve", "takes_options"]
+__all__ = [
+    "Batches",
+    "check_options",
+    "find_windows",
+    "known_rows",
+    "resolve",
+    "takes_options",
+    "why_none",
+]
 
 Storable = Literal["float32", "bfloat16", "float16"]
 Policy = Literal["drop", "mask", "error"]
@@ -95,7 +103,7 @@ class Batches:
         self.return_index = return_index
         windows = find_windows(self.series, self.spec, missing)
         if not len(windows):
-            raise ValueError(_why_none(self.series, self.spec))
+            raise ValueError(why_none(self.series, self.spec))
         self.base, rows = self._reach(windows)
         self.order = self._order(
             windows, shuffle, _check_shard(shard), drop_remainder, balance, stateful_batches
@@ -391,17 +399,8 @@ def takes_options(source: Callable[P, Any]) -> Callable[[Callable[..., R]], Call
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse an option that does not exist.
-
-    Raises:
-        TypeError: names the option that may be meant, and all there are.
-    """
-    known = list(inspect.signature(Batches).parameters)[2:]
-    for name in options:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            meant = f" Did you mean {near[0]}=?" if near else ""
-            raise TypeError(f"{name}= is no option.{meant} The options are: {', '.join(known)}.")
+    """Refuse an option that does not exist, as `refuse_unknown`."""
+    refuse_unknown(options, list(inspect.signature(Batches).parameters)[2:], "option")
 
 
 def resolve(series: TimeSeries, spec: WindowSpec) -> WindowSpec:
@@ -486,7 +485,7 @@ def _told(series: TimeSeries, spec: WindowSpec) -> str:
     )
 
 
-def _why_none(series: TimeSeries, spec: WindowSpec) -> str:
+def why_none(series: TimeSeries, spec: WindowSpec) -> str:
     """Why not one window exists, and what to do."""
     needs = (
         f"no window exists: lookback={spec.lookback}, step={spec.step}, delay={spec.delay}, "

@@ -1,5 +1,6 @@
 """WindowLoader: the same windows as window_dataset as a keras.utils.PyDataset."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ class WindowLoader(keras.utils.PyDataset):
         self._batches.count_with(self._counter)
         # Batches given since `fit` began an epoch.
         self._given: int | None = None
+        self._warned = False
 
     @property
     def epoch(self) -> int:
@@ -82,9 +84,24 @@ class WindowLoader(keras.utils.PyDataset):
             raise IndexError(f"batch {index} of {len(self)}")
         check_file(self._batches.series.values)
         if self._given is not None:
+            if index != self._given and not self.use_multiprocessing:
+                self._tell_of_order()
             self._given += 1
         epoch = epoch_tables(self._batches.seed, self.epoch, self._batches.order.places)
         return self._batches.batch(index, epoch, self._tables, ArrayOps())
+
+    def _tell_of_order(self) -> None:
+        """Say that `fit` asks for the batches in an order of its own."""
+        told = (
+            "fit shuffles the batches of this loader, which come in the order that they are meant "
+            "to have: pass shuffle=False to fit, and shuffle=True to WindowLoader for a new order "
+            "of all windows in each epoch."
+        )
+        if self._batches.order.lanes:
+            raise ValueError(f"stateful_batches=True needs the batches in order, and {told}")
+        if not self._warned:
+            warnings.warn(told, stacklevel=2)
+        self._warned = True
 
     def on_epoch_begin(self) -> None:
         """Keras begins to read an epoch, or to look at the first batch."""

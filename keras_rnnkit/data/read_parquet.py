@@ -77,7 +77,7 @@ def read_parquet(
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ImportError("read_parquet needs PyArrow: pip install pyarrow.") from error
-    path = table_file(path)
+    path = table_file(path, parquet=True)
     wanted = Wanted(
         time, group, names, drop, time_format, missing, freq, sort, duplicates, zone, store
     )

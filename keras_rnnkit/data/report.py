@@ -1,6 +1,6 @@
 """describe: how many windows a series gives, which are dropped and why, as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -13,16 +13,19 @@ from keras_rnnkit.data.batches import (
     known_rows,
     resolve,
     takes_options,
+    why_none,
 )
-from keras_rnnkit.data.series import TimeSeries, as_series
+from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
 from keras_rnnkit.data.spec import Windows, WindowSpec, covered, holding
 from keras_rnnkit.data.split import Split, check_split, read_across
+from keras_rnnkit.data.steps import format_duration, infer_step
 from keras_rnnkit.data.times import moment
 from keras_rnnkit.data.zones import zone_name
 
 __all__ = ["PartReport", "WindowReport", "describe"]
 
 BLOCK_ROWS = 1 << 19
+LARGE = 10  # a target beyond this is told of where nothing scales it
 # Lines of the table that are left out where they are 0 in every part.
 OPTIONAL = ("across_gap", "other_part", "between_strides", "missing", "padding", "begins")
 
@@ -52,6 +55,7 @@ class PartReport:
         first_target: time of the first row that may be a target, on the clock of the series' zone;
             None without times or such rows.
         last_target: of the last.
+        reason: why there is no window; empty where there is one.
     """
 
     rows: int
@@ -72,6 +76,7 @@ class PartReport:
     missing_by_column: dict[str, int]
     first_target: str | None = None
     last_target: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class WindowReport:
         scaled: columns of the windows that `scaler` scales.
         unscaled: columns of the windows that stay as they are, where there is a scaler.
         zone: name of the time zone that the times are of, or None.
+        told: what is likely a mistake, in sentences: a step of time that most rows do not keep,
+            targets far from 0 that no scaler scales.
     """
 
     parts: dict[str, PartReport]
@@ -99,6 +106,7 @@ class WindowReport:
     scaled: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
     zone: str | None = None
+    told: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = [["", *self.parts]]
@@ -153,6 +161,10 @@ class WindowReport:
             told = f"scaled: {', '.join(self.scaled) or 'no column'}"
             stay = f"; as they are: {', '.join(self.unscaled)}" * bool(self.unscaled)
             text.append(told + stay)
+        text += self.told
+        for name, report in self.parts.items():
+            if report.reason:
+                text.append(report.reason if name == "all" else f"{name}: {report.reason}")
         if self.split_check:
             text.append(f"split: {self.split_check}")
         if self.given_away:
@@ -185,7 +197,9 @@ def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
         **options: as in `window_dataset`.
 
     Returns:
-        A `WindowReport`, which prints as a table.
+        A `WindowReport`, which prints as a table, and tells what is likely a mistake: a target far
+        from 0 that no scaler scales, a step of time that most rows do not keep, and why there is
+        no window.
 
     Raises:
         ValueError: as `window_dataset`, but for a series without any window, or with numbers that
@@ -194,7 +208,7 @@ def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
     Example:
         >>> import numpy as np
         >>> import keras_rnnkit as rk
-        >>> parts = rk.split(np.arange(100.0), train=0.7, val=0.3)
+        >>> parts = rk.split(np.sin(np.arange(100.0)), train=0.7, val=0.3)
         >>> rk.describe(parts, rk.WindowSpec(10), batch_size=16)
                                    train  val
         rows                         100  100
@@ -237,7 +251,44 @@ def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
         scaled,
         () if scaler is None else tuple(name for name in used if name not in scaled),
         None if zone is None else zone_name(zone),
+        (*_told_of_step(first), *_told_of_scale(first, roles, scaled)),
     )
+
+
+def _told_of_step(series: TimeSeries) -> Iterator[str]:
+    """That most rows follow each other at another step than the series is said to have."""
+    if series.time is None or series.freq in (None, "rows"):
+        return
+    gaps = len(series.segments()) - len(series.groups)
+    pairs = len(series) - len(series.groups)
+    if 2 * gaps > pairs:
+        inside = np.ones(len(series) - 1, dtype=bool)
+        inside[series.bounds[1:-1] - 1] = False
+        step = infer_step(series.time, inside, series.zone)
+        yield (
+            f"step: freq is {format_duration(series.freq)}, and {gaps:,} of {pairs:,} rows do not "
+            f"follow the one before by it, which makes each a gap; the commonest step is "
+            f"{format_duration(step)}. Leave freq= out, or bring the rows to it with resample."
+        )
+
+
+def _told_of_scale(series: TimeSeries, spec: WindowSpec, scaled: tuple[str, ...]) -> Iterator[str]:
+    """That a target is far from 0, which a network that begins near 0 has to learn first."""
+    for name in spec.numbers(spec.targets):
+        if name not in scaled:
+            ends = [_ends(series[name][rows]) for rows in row_chunks(series.values)]
+            low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+            if max(-low, high) > LARGE:
+                yield (
+                    f"target {name} is not scaled and lies between {low:g} and {high:g}: fit a "
+                    "Scaler on the training part and pass it as scaler=."
+                )
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest of those that are not missing."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if len(finite) else (np.inf, -np.inf)
 
 
 def _used(spec: WindowSpec) -> tuple[str, ...]:
@@ -310,6 +361,7 @@ def _part(
             name: whole.lacking[name] for name in _used(spec) if name in whole.lacking
         },
         **_target_times(series),
+        reason="" if len(windows) else why_none(series, spec),
     )
 
 

@@ -594,6 +594,11 @@ class TimeSeries:
 
 def as_series(series: Any) -> TimeSeries:
     """The series itself, or one made of a plain array or DataFrame."""
+    if isinstance(series, tuple) and hasattr(series, "train"):  # `split` lies above this module
+        raise TypeError(
+            "expected one series, received the Split of one. Pass a part of it: its .train, "
+            ".val or .test."
+        )
     series = series if isinstance(series, TimeSeries) else TimeSeries(series)
     check_file(series.values)
     return series

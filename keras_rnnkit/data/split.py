@@ -266,13 +266,20 @@ def _kind(name: str, part: Any) -> str:
         return "groups"
     if isinstance(part, (float, np.floating)):
         if not 0 < part < 1:
-            raise ValueError(f"{name}= must be a share between 0 and 1, received {part}.")
+            raise ValueError(
+                f"{name}= must be a share between 0 and 1, received {part}.{_in_hundred(part)}"
+            )
         return "a share"
     if isinstance(part, bool) or part is None:
         raise ValueError(
             f"{name}= must be a share such as 0.7, a time, or a list of groups, received {part!r}."
         )
     return "a time"
+
+
+def _in_hundred(part: Any) -> str:
+    """What share a number may stand for, in words."""
+    return f" For {part} in a hundred, pass {part / 100:g}." if 1 < part < 100 else ""
 
 
 def _usable(series: TimeSeries) -> np.ndarray:
@@ -353,13 +360,50 @@ def _cuts_by_time(series: TimeSeries, train: Any, val: Any, test: Any) -> np.nda
             continue
         if counted != isinstance(given, (int, np.integer)):
             wanted = "a whole number, as the times are" if counted else "a date"
-            raise ValueError(f"{name}= must be a share, {wanted}, or groups, received {given!r}.")
+            share = isinstance(given, (int, np.integer)) and not counted
+            raise ValueError(
+                f"{name}= must be a share between 0 and 1, {wanted}, or groups, received "
+                f"{given!r}.{_in_hundred(given) if share else ''}"
+            )
         end = int(given) if counted else _instant(series, name, given)
         if before is not None and end <= before:
-            raise ValueError(f"{name}= must end after the part before it, received {given!r}.")
+            advice = " Whole numbers are rows here, at which parts end; shares lie between 0 and 1."
+            raise ValueError(
+                f"{name}= must end after the part before it, received {given!r}.{advice * counted}"
+            )
+        _refuse_outside(series, name, given, end)
         cuts.append(_rows_before(series, usable, end))
         before = end
     return np.stack(cuts, axis=1)
+
+
+def _refuse_outside(series: TimeSeries, name: str, given: Any, end: Any) -> None:
+    """Refuse an end that is not within the rows; it may lie a step behind the last of them."""
+    if series.time is None:
+        first, last, step = 0, int(np.diff(series.bounds).max()), 0
+        shown = (f"row {first}", f"row {last}")
+    else:
+        first, last = series.time.min(), series.time.max()
+        step = _longest(series)
+        shown = (moment(first, series.zone), moment(last, series.zone))
+    if not first < end <= last + step:
+        raise ValueError(
+            f"{name}= must end within the series, which goes from {shown[0]} to {shown[1]}; "
+            f"received {given!r}."
+        )
+
+
+def _longest(series: TimeSeries) -> Any:
+    """The longest that a step of the series can be."""
+    dates = series.time is not None and series.time.dtype.kind == "M"
+    step = series.freq
+    if step is None or step == "rows":
+        return np.timedelta64(1, "D") if dates else 1
+    unit = np.datetime_data(step.dtype)[0] if isinstance(step, np.timedelta64) else ""
+    if unit in ("M", "Y"):
+        return int(step.astype(np.int64)) * np.timedelta64(31 if unit == "M" else 366, "D")  # type: ignore[union-attr]
+    # A day on which the clock is put back has 25 hours.
+    return step if series.zone is None else step + np.timedelta64(1, "h")  # type: ignore[operator]
 
 
 def _instant(series: TimeSeries, name: str, given: Any) -> Any:

@@ -1,6 +1,7 @@
 """A table that is read a chunk of rows at a time -> TimeSeries: in memory, or in a mapped file."""
 
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -19,18 +20,37 @@ __all__ = ["CHUNK_ROWS", "Chunk", "Wanted", "build_series", "labels_of", "table_
 
 CHUNK_ROWS = 1 << 16
 NUMBERS = (*UNIX, "count", "excel")
+OLD_EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 HOUR = re.compile(r"hrs?|hh?|.*(hour|clock|stunde|heure|hora).*", re.IGNORECASE)
 WHOLE = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
 
 
-def table_file(path: str | PathLike[str]) -> Path:
-    """The path of a table, which must be a file."""
+def table_file(path: str | PathLike[str], *, parquet: bool = False) -> Path:
+    """The path of a table, which must be a file, and none of another kind."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"path= must be a file, received the directory {path}.")
     if not path.exists():
         raise FileNotFoundError(f"path= names no file: {path}")
+    with path.open("rb") as file:
+        begin = file.read(len(OLD_EXCEL))
+        if begin == OLD_EXCEL or (begin[:4] == b"PK\3\4" and _is_workbook(file)):
+            raise ValueError(
+                f"{path} is a spreadsheet. Read it with pandas and make a series of the frame: "
+                f"keras_rnnkit.TimeSeries(pandas.read_excel({str(path)!r}))."
+            )
+    if begin[:4] == b"PAR1" and not parquet:
+        raise ValueError(f"{path} is a Parquet file, no text. Read it with read_parquet.")
     return path
+
+
+def _is_workbook(file: Any) -> bool:
+    """Whether a zip archive is a spreadsheet of Excel's or of LibreOffice's."""
+    try:
+        names = zipfile.ZipFile(file).namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False  # the reader of archives says what is wrong
+    return any(name in ("xl/workbook.xml", "xl/workbook.bin", "content.xml") for name in names)
 
 
 @dataclass

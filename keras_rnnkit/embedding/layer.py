@@ -1,22 +1,27 @@
 """An embedding layer that fills itself from a vector file when it is built."""
 
+from __future__ import annotations  # short names of types in help and signatures
+
 import functools
 import json
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_rnnkit.arguments import Constraint, DType, LayerOptions, Regularizer, given
 from keras_rnnkit.embedding.coverage import Coverage
-from keras_rnnkit.embedding.vectors import Vectors, load_vectors
+from keras_rnnkit.embedding.formats import open_file
+from keras_rnnkit.embedding.vectors import FALLBACKS, Filler, Vectors, load_vectors
 from keras_rnnkit.embedding.vocabulary import SavedVocabulary, Vocabulary, read_vocabulary
 
-_OPTIONS: dict[str, Any] = dict(load_vectors.__kwdefaults__ or {})
 _OWNED = ("input_dim", "output_dim", "embeddings_initializer", "weights", "input_length")
+TEXT = ("<U", ">U", "|S", "object", "string", "<dtype: 'string'>")  # how types of text are written
 _VOCABULARY_FILE = "vocabulary.json"
 _COVERAGE_FILE = "coverage.json"
 
@@ -30,7 +35,7 @@ class _Held(str):
 
     value: Any
 
-    def __new__(cls, name: str, value: Any) -> "_Held":
+    def __new__(cls, name: str, value: Any) -> _Held:
         held = super().__new__(cls, name)
         held.value = value
         return held
@@ -63,8 +68,7 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     Row $i$ is the vector of word $i$ (Pennington, Socher and Manning, *GloVe: Global Vectors for
     Word Representation*, 2014), and $y_{bt} = E_{x_{bt}}$. The file is read when the layer is
-    built, by :func:`load_vectors`, whose options this layer takes: `dim`, `oov`, `seed`,
-    `fallbacks`, `normalize`, `counts`, `warn_below`, `strict`, `cache` and the rest.
+    built, by :func:`load_vectors`, whose options this layer takes.
 
     A padding row is zero and stays zero, whatever is trained: rows, LoRA, a tied output.
 
@@ -84,8 +88,8 @@ class GloVeEmbedding(keras.layers.Embedding):
         trainable: Whether the rows are trained; with `freeze_found`, those without a vector. None
             means False, or True with `freeze_found` or `lora_rank`.
         mask_zero: Whether index 0 is masked. None masks it where row 0 is padding.
-        **options: Those of :func:`load_vectors`, and those of `keras.layers.Embedding`
-            (`embeddings_regularizer`, `embeddings_constraint`, `lora_rank`, `dtype`, `name`, ...).
+
+    The other arguments are those of :func:`load_vectors` and of `keras.layers.Embedding`.
 
     Attributes:
         coverage: The :class:`Coverage` of the vocabulary; None before the layer is built, and
@@ -99,9 +103,12 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     Raises:
         AttributeError: `freeze_found` is set on a layer.
-        TypeError: An option belongs to this layer's own work (`weights`, `input_dim`, ...).
-        ValueError: `mask_zero` where row 0 is a word; `freeze_found` with LoRA; and, when the
-            layer is built, whatever :func:`load_vectors` raises.
+        OSError: The file does not exist, is a directory, or cannot be read.
+        TypeError: An argument does not exist, or belongs to this layer's own work (`weights`,
+            `input_dim`, ...).
+        ValueError: `mask_zero` where row 0 is a word; `freeze_found` with LoRA; when the layer is
+            built, whatever :func:`load_vectors` raises; and, when it is called, text, or a row
+            that the vocabulary does not have.
 
     Example:
         >>> import keras_rnnkit as rk
@@ -129,24 +136,49 @@ class GloVeEmbedding(keras.layers.Embedding):
         freeze_found: bool = False,
         trainable: bool | None = None,
         mask_zero: bool | None = None,
-        **options: Any,
+        dim: int | None = None,
+        words: Any = None,
+        num_words: int | None = None,
+        oov_token: str | None = None,
+        counts: Mapping[str, int] | Sequence[int] | None = None,
+        oov: str | Filler = "zeros",
+        seed: int = 0,
+        fallbacks: Sequence[str] = FALLBACKS,
+        normalize: bool = False,
+        strict: bool = False,
+        warn_below: float | None = 0.5,
+        cache: bool | str | os.PathLike[str] = False,
+        progress: bool = True,
+        embeddings_regularizer: Regularizer = None,
+        embeddings_constraint: Constraint = None,
+        activity_regularizer: Regularizer = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
+        quantization_config: Any = None,
+        name: str | None = None,
+        dtype: DType = None,
+        **kwargs: Unpack[LayerOptions],
     ) -> None:
-        if owned := [name for name in _OWNED if name in options]:
-            raise TypeError(
-                f"GloVeEmbedding does not take `{owned[0]}`: rows and columns come from "
-                "`vocabulary` and `file`, rows without a vector from `oov`. Leave it out."
-            )
-        reading = {name: _plain(options.pop(name, default)) for name, default in _OPTIONS.items()}
+        _refuse_owned(kwargs)
+        options = given(locals())
+        del options["file"], options["vocabulary"], options["freeze_found"]
+        del options["trainable"], options["mask_zero"]
+        if quantization_config is None:
+            del options["quantization_config"]  # which Keras 3.12 does not know
+        reading = {each: _plain(options.pop(each)) for each in load_vectors.__kwdefaults__ or ()}
         if file is None and reading["dim"] is None:
             raise ValueError("`file` is None, so `dim` must say how wide the rows are.")
-        lora = options.get("lora_rank") is not None
+        lora = lora_rank is not None
         if freeze_found and lora:
             raise ValueError(
                 "`freeze_found` and `lora_rank` exclude each other: LoRA changes every row. Choose "
                 "one."
             )
-        names = {name: reading.pop(name) for name in ("num_words", "oov_token")}
+        names = {each: reading.pop(each) for each in ("num_words", "oov_token")}
         if not isinstance(vocabulary, SavedVocabulary):
+            # A wrong path shows here; that of a copy, when the copy is built.
+            if isinstance(file, str | os.PathLike) and not isinstance(file, _Held):
+                open_file(file).close()
             vocabulary = read_vocabulary(vocabulary, **names)
         if mask_zero and not vocabulary.padding:
             raise ValueError(
@@ -165,7 +197,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         self.output_dim = reading["dim"]
         self._freeze_found = bool(freeze_found)
         self.coverage: Coverage | None = None
-        self._read = functools.partial(load_vectors, file, vocabulary, **reading)
+        self._read = functools.partial(load_vectors, _released(file), vocabulary, **reading)
         self._free_rows: int | None = None
         self._free: Any = None
 
@@ -265,6 +297,45 @@ class GloVeEmbedding(keras.layers.Embedding):
         """`rows`, with those that are trained taken from their own table."""
         free = ops.take(self._free, ops.maximum(slots, 0), axis=0)
         return ops.where(ops.expand_dims(slots >= 0, -1), free, rows)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Check the indices as far as they are known, then call as every layer."""
+        if isinstance(inputs, list | tuple):
+            inputs = _as_array(self.name, inputs)
+        if str(getattr(inputs, "dtype", "")).startswith(TEXT):
+            raise ValueError(
+                f"`inputs` of {self.name!r} must be whole numbers, the rows of words in the "
+                "vocabulary; received text. Put the keras.layers.TextVectorization or "
+                "StringLookup from which the vocabulary comes before this layer."
+            )
+        # To read a tensor's values would break torch's graphs.
+        if isinstance(inputs, np.ndarray) or keras.backend.backend() != "torch":
+            self._refuse_beyond(inputs)
+        try:
+            return super().__call__(inputs, *args, **kwargs)
+        except IndexError:  # torch says no more than that
+            self._refuse_beyond(inputs)
+            raise
+
+    def _refuse_beyond(self, inputs: Any) -> None:
+        """Refuse an index that is no row, where values are known.
+
+        Else JAX would give NaN, TensorFlow an error without the layer's name, and both the last row
+        for -1.
+        """
+        try:
+            indices = np.asarray(inputs)
+        except Exception:  # a symbolic tensor, for which each backend raises its own
+            return
+        if indices.dtype.kind not in "iuf" or not indices.size:
+            return
+        for index in (indices.min(), indices.max()):
+            if not -1 < index < self.input_dim:
+                raise ValueError(
+                    f"`inputs` of {self.name!r} must be rows of the vocabulary, 0 to "
+                    f"{self.input_dim - 1}; received {index}. Turn words into numbers with the "
+                    "vocabulary that this layer was made with."
+                )
 
     def call(self, inputs: Any) -> Any:
         """Look the rows up.
@@ -431,14 +502,15 @@ class GloVeEmbedding(keras.layers.Embedding):
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "GloVeEmbedding":
+    def from_config(cls, config: dict[str, Any]) -> GloVeEmbedding:
         """Make the layer that a config tells of; any entry may be replaced before.
 
         A file is read only where `get_config` of a layer that was made with it gave the config, in
         this process: nothing that can be written into a saved config makes a layer read.
         """
         here = isinstance(config.get("file"), _Held)
-        config = {name: _released(value) for name, value in config.items()}
+        released = {name: _released(value) for name, value in config.items()}
+        config = released | ({"file": config["file"]} if here else {})
         rows, padding = config.pop("input_dim", None), config.pop("padding", False)
         free_rows = config.pop("free_rows", None)
         vocabulary = config.get("vocabulary")
@@ -470,6 +542,27 @@ def _initializer(values: np.ndarray) -> Any:
         return ops.convert_to_tensor(np.broadcast_to(values, shape), dtype=dtype)
 
     return initialize
+
+
+def _refuse_owned(names: Iterable[str]) -> None:
+    """Refuse an argument of `keras.layers.Embedding` that this layer settles itself."""
+    for name in names:
+        if name in _OWNED:
+            raise TypeError(
+                f"GloVeEmbedding does not take `{name}`: rows and columns come from `vocabulary` "
+                "and `file`, rows without a vector from `oov`. Leave it out."
+            )
+
+
+def _as_array(name: str, inputs: Any) -> np.ndarray:
+    """Lists of indices as an array."""
+    try:
+        return np.asarray(inputs)
+    except ValueError as error:
+        raise ValueError(
+            f"`inputs` of {name!r} must be an array, (batch, time); received sequences of "
+            "different lengths. Pad them, keras.utils.pad_sequences(sequences, padding='post')."
+        ) from error
 
 
 def _dense(inputs: Any) -> Any:

@@ -21,7 +21,12 @@ from keras_rnnkit.inspection.loss import loss_of
 from keras_rnnkit.inspection.trace import state_names
 from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels
-from keras_rnnkit.recurrent.equations import LSTMEquations, equations_of
+from keras_rnnkit.recurrent.equations import (
+    LSTMEquations,
+    equations_of,
+    narrowed,
+    with_dropped_weights,
+)
 from keras_rnnkit.recurrent.masks import count_steps
 from keras_rnnkit.recurrent.zoneout import bare
 
@@ -322,9 +327,10 @@ def _probed_step(cell: Any, inputs: Any, states: list[Any], training: bool, prob
     if equations is not None and equations.step is LSTMEquations.step:
         # h reads c in the step that makes it.
         projected = equations.project(cell, inputs, training)
-        gates, (_, c) = equations.step(cell, projected, states, training)
+        dropped = with_dropped_weights(cell, states[0], training)
+        gates, (_, c) = equations.step(dropped, projected, states, training)
         c = _plus(c, probes[1])
-        output = gates[-1] * cell.activation(c)
+        output = narrowed(cell, gates[-1] * cell.activation(c))
         new = [_plus(output, probes[0]), c]
     else:
         output, made = jacobians.take_step(cell, inputs, states, training)

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -12,9 +13,10 @@ from keras import ops, tree
 from keras_rnnkit.inspection import passes
 from keras_rnnkit.inspection.trace import trace
 from keras_rnnkit.progress import Progress
-from keras_rnnkit.recurrent import kernels
-from keras_rnnkit.recurrent.equations import equations_of, follows_from_h
-from keras_rnnkit.recurrent.rnn import RNN, Pass, cut
+from keras_rnnkit.recurrent import kernels, masks
+from keras_rnnkit.recurrent.equations import cut, equations_of, follows_from_h
+from keras_rnnkit.recurrent.rnn import RNN, Pass
+from keras_rnnkit.recurrent.watch import stand_in
 
 DIRECTIONS = 32  # how many unit vectors a batch measures the Jacobians by
 
@@ -127,16 +129,15 @@ def carried(cell: Any, settled: Pass, copies: int) -> list[Any]:
     For each cell (rows, time), in the order of processing: the root of the mean over `copies` unit
     vectors u of the squared norm of u ds_T/ds_t.
     """
-    settled = Pass(
-        tree.map_structure(ops.stop_gradient, settled.sequences),
-        tree.map_structure(ops.stop_gradient, settled.states),
-        settled.mask,
-        settled.training,
+    settled = replace(
+        settled,
+        sequences=tree.map_structure(ops.stop_gradient, settled.sequences),
+        states=tree.map_structure(ops.stop_gradient, settled.states),
     )
     dtype = dtype_of(settled.states)
     steps = JoinedCell(cell, settled, _take_cut)
     loop = RNN(steps, return_state_sequences=True, dtype=dtype, name="recorder")
-    made = loop.run(Pass(steps.joined, steps.initial, settled.mask, settled.training)).sequences
+    made = loop.run(replace(settled, sequences=steps.joined, states=steps.initial)).sequences
     rows, time = made[0].shape[:2]
 
     def back(x: Any) -> Any:
@@ -148,17 +149,20 @@ def carried(cell: Any, settled: Pass, copies: int) -> list[Any]:
         ops.concatenate([ops.cast(ops.expand_dims(start, 1), state.dtype), state[:, :-1]], axis=1)
         for start, state in zip(tree.flatten(steps.initial), made, strict=True)
     ]
+    if settled.resets is not None:
+        before = settled.restarted(before, settled.resets)
     inputs = [back(ops.cast(x, dtype)) for x in (steps.joined, *before)]
-    if settled.mask is not None:
-        inputs.append(back(settled.mask))
+    inputs += [back(marks) for marks in (settled.mask, settled.resets) if marks is not None]
 
     def step(weights: Any, inputs: Any) -> Any:
         joined, *states = inputs[: 1 + len(before)]
+        marks = [ops.expand_dims(x, -1) for x in inputs[1 + len(before) :]]
         found = times_jacobian(steps, steps.initial, joined, states, weights)
-        if settled.mask is None:
-            return found
-        counts = [ops.reshape(inputs[-1], (-1, *[1] * (w.ndim - 1))) for w in weights]
-        return [ops.where(*each) for each in zip(counts, found, weights, strict=True)]
+        if settled.mask is not None:
+            found = [masks.where(marks[0], *each) for each in zip(found, weights, strict=True)]
+        if settled.resets is not None:  # behind one, nothing comes of the states before it
+            found = [masks.where(marks[-1], ops.zeros_like(x), x) for x in found]
+        return found
 
     counts: list[int] = []
     weights: list[Any] = []
@@ -238,18 +242,20 @@ def precise(cell: Any, states: Any, training: bool) -> tuple[Any, Any]:
     if isinstance(cell, keras.layers.StackedRNNCells):
         found = [precise(one, own, training) for _, one, own in passes.cells(cell, states)]
         flat = tree.flatten([own for _, own in found])
-        twin = passes.stand_in(cell, cells=[one for one, _ in found])
+        twin = stand_in(cell, cells=[one for one, _ in found])
         return twin, list(tree.pack_sequence_as(list(states), flat))
     half = getattr(cell, "compute_dtype", None) in ("float16", "bfloat16")
     if not half or not _known(cell):
         return cell, list(states)
-    if training and (cell.dropout or cell.recurrent_dropout):  # whose masks are of half precision
+    rates = (getattr(cell, f"{of}dropout", 0) for of in ("", "recurrent_", "weight_"))
+    if training and any(rates):  # whose masks are of half precision
         return cell, list(states)
-    names = ("kernel", "recurrent_kernel", "bias")
-    weights = {name: getattr(cell, name) for name in names if getattr(cell, name) is not None}
+    names = ("kernel", "recurrent_kernel", "bias", "projection_kernel")
+    held = {name: getattr(cell, name, None) for name in names}
+    weights = {name: weight for name, weight in held.items() if weight is not None}
     # As rounded as the layer takes them.
     rounded = {name: ops.cast(weight, cell.compute_dtype) for name, weight in weights.items()}
-    twin = passes.stand_in(cell, **{n: ops.cast(x, "float32") for n, x in rounded.items()})
+    twin = stand_in(cell, **{n: ops.cast(x, "float32") for n, x in rounded.items()})
     return twin, [ops.cast(x, "float32") for x in states]
 
 

@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -21,7 +21,7 @@ from keras import ops, tree
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.paths import named_layers
 from keras_rnnkit.recurrent.rnn import RNN, Pass, RecurrentLayer
-from keras_rnnkit.recurrent.watch import looking, replace_method
+from keras_rnnkit.recurrent.watch import looking, replace_method, stand_in
 
 STEPPED = "stepped by the model itself: its states are seen when it runs in a keras.layers.RNN"
 
@@ -95,17 +95,10 @@ class Met:
         if isinstance(layer, RecurrentLayer):
             keeps = layer.return_state_sequences
             loop = RNN(cell, return_state_sequences=keeps, **options)
-            return loop.run(Pass(sequences, states, settled.mask, settled.training))
+            return loop.run(replace(settled, sequences=sequences, states=states))
         zero = layer.zero_output_for_mask
         loop = keras.layers.RNN(cell, zero_output_for_mask=zero, **options)
         return loop.inner_loop(sequences, states, settled.mask, training=settled.training)
-
-
-def stand_in(layer: Any, **changed: Any) -> Any:
-    """Return a layer of the same parts with other attributes; the layer itself keeps its own."""
-    twin = object.__new__(type(layer))
-    vars(twin).update(vars(layer) | changed)
-    return twin
 
 
 def sites(root: Any) -> list[Site]:

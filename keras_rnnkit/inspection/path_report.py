@@ -179,7 +179,8 @@ def _watch(
         with kernels.current().watched(compiled) as called:
             result = getattr(type(met.layer), met.method)(met.layer, *met.arguments)
         if met.method == "run":
-            path = _told(met.layer, settled.training, None, compiled, settled.sequences)
+            resets = settled.resets is not None
+            path = _told(met.layer, settled.training, None, compiled, settled.sequences, resets)
         else:
             sequences, _, its_mask, _ = met.arguments
             trains = settled.training
@@ -199,10 +200,17 @@ def _stepped(key: str) -> LayerPath:
     return LayerPath(key, "loop", (), STEPPED)
 
 
-def _told(layer: Any, training: bool, mask: Any, compiled: bool, tensor: Any = None) -> LayerPath:
+def _told(
+    layer: Any,
+    training: bool,
+    mask: Any,
+    compiled: bool,
+    tensor: Any = None,
+    resets: bool = False,
+) -> LayerPath:
     """The path of a layer that is not watched."""
     if hasattr(layer, "run_fused"):
-        return decide(layer, training, tensor, compiled)
+        return decide(layer, training, tensor, compiled, resets)
     if getattr(layer, "linear", False):
         known = Condition("cell", f"{type(layer.cell).__name__}, linear in its state", True, "")
         path = "linear scan" if layer.at_once else path_of(layer, False, tensor)

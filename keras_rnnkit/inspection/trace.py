@@ -1,6 +1,7 @@
 """trace: every state and gate of a model's recurrent layers, as named arrays."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -177,6 +178,13 @@ class Trace:
         return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
 
 
+class Traces(dict[str, Trace]):
+    """A `Trace` by the key of its layer, in the order in which the layers run."""
+
+    def __missing__(self, key: Any) -> Trace:
+        raise KeyError(f"{key!r} is none of the layers in this trace: {list(self)}")
+
+
 def trace(
     model_or_layer: Any,
     inputs: Any,
@@ -184,7 +192,7 @@ def trace(
     mask: Any = None,
     batch_size: int = 32,
     progress: bool = True,
-) -> dict[str, Trace]:
+) -> Traces:
     """Return every state and gate of every recurrent layer in a call of a model.
 
     Works on Keras's own layers and ours, in models of every kind, built here or loaded from disk.
@@ -253,7 +261,7 @@ class Tracer:
         self._facts: dict[str, _Facts] = {}
         self._run = kernels.current().compiled(self._call)
 
-    def __call__(self, inputs: Any, mask: Any, batch_size: int, progress: bool) -> dict[str, Trace]:
+    def __call__(self, inputs: Any, mask: Any, batch_size: int, progress: bool) -> Traces:
         """Trace all rows, batch by batch."""
         total = len(tree.flatten(inputs)[0])
         values = passes.values(self._variables)
@@ -321,14 +329,14 @@ class Tracer:
                     arrays[key, name] = np.empty((total * each, *batch.shape[1:]), batch.dtype)
                 arrays[key, name][rows.start * each : rows.stop * each] = batch
 
-    def _traces(self, arrays: Any, total: int) -> dict[str, Trace]:
+    def _traces(self, arrays: Any, total: int) -> Traces:
         if not self._facts:
             raise ValueError(
                 f"`model_or_layer` must call a recurrent layer; {self._root.name!r} holds "
                 f"{[site.key for site in passes.sites(self._root)]} and its call reaches none of "
                 "them. Pass the part of the model that uses them."
             )
-        traces = {}
+        traces = Traces()
         for key, facts in self._facts.items():
             own = {name: arrays[key, name] for name in facts.names}
             output = own.get("output", np.empty((total, 0, 0), "float32"))
@@ -344,9 +352,10 @@ class Tracer:
 
 def _cells(cell: Any, settled: Pass, outputs: Any) -> Any:
     """The name, cell and arrays of each cell of a layer, in the order of processing."""
-    sequences = settled.sequences
-    for name, one, states in passes.cells(cell, settled.states):
-        alone = Pass(sequences, list(states), settled.mask, settled.training)
+    sequences, starts = settled.sequences, settled.starts or settled.states
+    each = zip(passes.cells(cell, settled.states), passes.cells(cell, starts), strict=True)
+    for (name, one, states), (_, _, own_starts) in each:
+        alone = replace(settled, sequences=sequences, states=list(states), starts=own_starts)
         parts = _parts(one, alone, None if name else outputs)
         sequences = parts["output"]
         yield name, one, parts
@@ -357,7 +366,8 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
     equations = equations_of(cell)
     mask = settled.mask
     wide = getattr(cell, "return_state", False)
-    if equations is None or outputs is None or wide or not follows_from_h(equations):
+    recorded = outputs is None or wide or settled.resets is not None
+    if recorded or equations is None or not follows_from_h(equations):
         recorder = RNN(
             cell,
             return_sequences=True,
@@ -379,8 +389,12 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
     gates: list[Any] = []
     equations = equations_of(bare(cell))
     if equations is not None:
+        restarted = None
+        if settled.resets is not None:
+            restarted = functools.partial(settled.restarted, resets=settled.resets)
+        initial = tree.flatten(settled.states)
         gates, states = replay.gates_and_states(
-            equations, bare(cell), settled.sequences, states, tree.flatten(settled.states), mask
+            equations, bare(cell), settled.sequences, states, initial, mask, restarted
         )
     names = state_names(cell, len(states))
     parts |= {f"state {name}": state for name, state in zip(names, states, strict=True)}

@@ -1,29 +1,40 @@
-"""The types of what layers and cells take, and how an explicit signature is handed on."""
+"""Arguments of layers and cells: the types of those that Keras names, and `units`."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any
 
-import keras
+import numpy as np
 
-Activation = str | Callable[[Any], Any] | None
-Initializer = str | Mapping[str, Any] | keras.initializers.Initializer
-Regularizer = str | Mapping[str, Any] | keras.regularizers.Regularizer | None
-Constraint = str | Mapping[str, Any] | keras.constraints.Constraint | None
-Seed = int | keras.random.SeedGenerator | None
-DType = str | keras.DTypePolicy | None
+from keras_rnnkit import arguments
+from keras_rnnkit.arguments import (
+    Activation,
+    Constraint,
+    DType,
+    Initializer,
+    LayerOptions,
+    Regularizer,
+    Seed,
+)
 
-
-class LayerOptions(TypedDict, total=False):
-    """What every Keras layer takes besides the arguments that are named."""
-
-    autocast: bool
-    input_shape: tuple[int | None, ...]
+__all__ = [
+    "Activation", "Constraint", "DType", "Initializer", "LayerOptions", "Regularizer", "Seed",
+    "given",
+]  # fmt: skip
 
 
 def given(scope: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name, from the `locals()` at the head of its method.
+    """Return the arguments of a call by name, as `keras_rnnkit.arguments.given`; `units` checked.
 
-    So that an explicit signature is written once, and not again to hand it on.
+    Raises:
+        ValueError: `units` is no positive whole number.
     """
-    named = {name: value for name, value in scope.items() if name not in {"self", "__class__"}}
-    return named | named.pop("kwargs")
+    named = arguments.given(scope)
+    if "units" in named:
+        units = named["units"]
+        whole = isinstance(units, (int, np.integer)) and not isinstance(units, bool)
+        if not whole or units < 1:
+            raise ValueError(
+                f"`units` must be a positive whole number; received {units!r}. Give the size of "
+                "the state, such as 32."
+            )
+        named["units"] = int(units)
+    return named

@@ -11,10 +11,13 @@ from keras_rnnkit.recurrent import kernels, masks, paths
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, given
 from keras_rnnkit.recurrent.layers import FusedLayer
 from keras_rnnkit.recurrent.rnn import (
+    RecurrentLayer,
     Result,
     register,
     release_dropout,
-    require_time_axis,
+    require_functional,
+    require_resets,
+    require_sequences,
 )
 from keras_rnnkit.recurrent.states import put_back
 
@@ -65,7 +68,15 @@ class Bidirectional(keras.layers.Bidirectional):
         trainable: bool = True,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
-        super().__init__(**given(locals()))
+        arguments = given(locals())
+        for what, one in (("layer", layer), ("backward_layer", backward_layer)):
+            if not hasattr(one, "go_backwards") and (what == "layer" or one is not None):
+                raise ValueError(
+                    f"`{what}` must be a recurrent layer with `go_backwards`, such as rk.LSTM(32); "
+                    f"received {one!r}. A cell becomes a layer by rk.RNN(cell); layers of other "
+                    "kinds go before or behind this one."
+                )
+        super().__init__(**arguments)
         self.supports_masking = True  # which Keras's own no longer does after 3.15
         for layer in self.directions():
             layer.paired = False  # by this class, which knows all their results
@@ -85,8 +96,17 @@ class Bidirectional(keras.layers.Bidirectional):
         super().__setattr__(name, value)
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Check the time axis, then call as every layer; see the class."""
-        require_time_axis(self.name, sequences)
+        """Check the sequences, then call as every layer; see the class."""
+        require_sequences(self, sequences)
+        require_functional(self, sequences)
+        if kwargs.get("reset") is not None:
+            require_resets(self.name, kwargs["reset"], sequences)
+            for layer in self.directions():
+                if not isinstance(layer, RecurrentLayer):
+                    raise ValueError(
+                        f"`reset` of {self.name!r} needs layers of this package; received "
+                        f"{type(layer).__name__}. Pass the layer of the same name in keras_rnnkit."
+                    )
         return super().__call__(sequences, *args, **kwargs)
 
     def call(
@@ -96,21 +116,28 @@ class Bidirectional(keras.layers.Bidirectional):
         mask: Any = None,
         training: bool = False,
         sequences_mask: Any = None,
+        reset: Any = None,
     ) -> Any:
         """Process whole sequences in both directions; see the class."""
         mask = sequences_mask if mask is None else mask
         given = [None, None] if initial_state is None else _halves(self.name, list(initial_state))
-        if self.fuses(training, sequences):
+        if reset is None and self.fuses(training, sequences):
             found = self._run_fused(sequences, given, mask, training)
         else:
+            options = {} if reset is None else {"reset": reset}
             found = [
-                layer(sequences, initial_state=states, mask=mask, training=training)
+                layer(sequences, initial_state=states, mask=mask, training=training, **options)
                 for layer, states in zip(self.directions(), given, strict=True)
             ]
         forward, backward = (
             list(results) if isinstance(results, (list, tuple)) else [results] for results in found
         )
         return self._merge(forward, backward)
+
+    @property
+    def features(self) -> int | None:
+        """Of the inputs that the weights are made for."""
+        return getattr(self.forward_layer, "features", None)
 
     def directions(self) -> tuple[Any, Any]:
         """Return the forward and the backward layer.
@@ -134,7 +161,7 @@ class Bidirectional(keras.layers.Bidirectional):
                 for layer in self.directions()
             )
             and type(forward) is type(backward)
-            and forward.units == backward.units
+            and list(forward.state_size) == list(backward.state_size)
             and forward.cell.activation is backward.cell.activation
             and not forward.go_backwards
         )
@@ -151,7 +178,10 @@ class Bidirectional(keras.layers.Bidirectional):
             forward.equations.fused_kind(forward.cell),
             packed.sequence,
             [one.states for one in settled],
-            [layer.equations.fused_weights(layer.cell) for layer in self.directions()],
+            [
+                layer.fused_weights(one)
+                for layer, one in zip(self.directions(), settled, strict=True)
+            ],
             packed.lengths,
         )
         counts = [packed.counts, None]

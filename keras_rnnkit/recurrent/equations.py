@@ -10,10 +10,13 @@ Both accept any number of axes between the batch and the features: one step, or 
 each state before a step is known.
 """
 
+import itertools
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_rnnkit.recurrent.watch import stand_in
 
 
 def product(inputs: Any, kernel: Any, masks: Any = None) -> Any:
@@ -45,6 +48,27 @@ def recurrent_masks(cell: Any, h: Any, training: bool) -> Any:
     """Masks of `recurrent_dropout`: on the way into the gates, never on the state itself."""
     dropped = training and cell.recurrent_dropout
     return _constant(cell.get_recurrent_dropout_mask, h) if dropped else None
+
+
+def with_dropped_weights(cell: Any, h: Any, training: bool) -> Any:
+    """The cell with its recurrent kernel under `weight_dropout`; itself where nothing is dropped.
+
+    Once a pass, and before the loop or kernel: h is the state, for the masks that are drawn too.
+    """
+    if not (training and getattr(cell, "weight_dropout", None)):
+        return cell
+    cell.get_recurrent_dropout_mask(h)
+    kernel = ops.cast(cell.recurrent_kernel, cell.compute_dtype)
+    return stand_in(cell, recurrent_kernel=kernel * cell.weight_mask)
+
+
+def cut(joined: Any, sizes: list[int]) -> list[Any]:
+    """Cut the last axis into parts of these sizes.
+
+    By slices: Keras's split by places waits for the GPU on torch.
+    """
+    ends = itertools.accumulate(sizes)
+    return [joined[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def _constant(draw: Any, like: Any) -> Any:
@@ -91,8 +115,10 @@ class Equations:
     def call(self: Any, inputs: Any, states: Any, training: bool = False) -> Any:
         """Take one step as `keras.layers.RNN` asks for it."""
         listed = isinstance(states, (list, tuple))
+        before = states if listed else [states]
         projected = self.project(inputs, training)
-        gates, new = self.step(projected, states if listed else [states], training)
+        dropped = with_dropped_weights(self, before[0], training)
+        gates, new = dropped.step(projected, before, training)
         require_named(self, gates, new)
         output = ops.concatenate([new[0], *new], axis=-1) if self.return_state else new[0]
         return output, new if listed else new[0]
@@ -104,8 +130,11 @@ class Equations:
         """
         return None
 
-    def fused_weights(self: Any) -> tuple[Any, Any, Any, Any]:
-        """Return (kernel, recurrent kernel, input bias, recurrent bias) in cuDNN's gate order."""
+    def fused_weights(self: Any) -> tuple[Any, ...]:
+        """Return (kernel, recurrent kernel, input bias, recurrent bias) in cuDNN's gate order.
+
+        An LSTM with a projection has its kernel behind them.
+        """
         kernel = ops.convert_to_tensor(self.kernel)
         none = ops.zeros(kernel.shape[-1:], kernel.dtype)
         bias = ops.convert_to_tensor(self.bias) if self.use_bias else none
@@ -139,7 +168,7 @@ class SimpleRNNEquations(Equations):
 
 
 class LSTMEquations(Equations):
-    """`i, f, o = sigmoid(...)`, `g = tanh(...)`, `c' = f c + i g`, `h' = o tanh(c')`."""
+    """`i, f, o = sigmoid(...)`, `g = tanh(...)`, `c' = f c + i g`, `h' = o tanh(c')`, projected."""
 
     state_names = ("h", "c")
     gate_names = ("i", "f", "g", "o")
@@ -162,7 +191,7 @@ class LSTMEquations(Equations):
         i, f, g, o = gate(i), gate(f), activation(g), gate(o)
         c = f * c + i * g
         h = o * activation(c)
-        return [i, f, g, o], [h, c]
+        return [i, f, g, o], [narrowed(self, h), c]
 
     def leak_and_drive(self: Any, inputs: Any, h: Any, training: bool) -> tuple[Any, Any]:
         """The terms f and i g of `c' = f c + i g`, linear in c, for inputs not yet projected.
@@ -182,6 +211,20 @@ class LSTMEquations(Equations):
     def fused_kind(self: Any) -> str | None:
         """Name the fused kernel; see `Equations`."""
         return "lstm" if _tanh_and_sigmoid(self) else None
+
+    def fused_weights(self: Any) -> tuple[Any, ...]:
+        """Return the weights, with the projection's; see `Equations`."""
+        weights = Equations.fused_weights(self)
+        if getattr(self, "projection", None) is None:
+            return weights
+        return (*weights, ops.convert_to_tensor(self.projection_kernel))
+
+
+def narrowed(cell: Any, h: Any) -> Any:
+    """An LSTM's h by its projection; as it stands where the cell has none."""
+    if getattr(cell, "projection", None) is None:
+        return h
+    return _matmul(h, cell.projection_kernel)
 
 
 class GRUEquations(Equations):

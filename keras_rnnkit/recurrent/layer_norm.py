@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_rnnkit.recurrent.classical import GRUCell, LSTMCell, SimpleRNNCell
-from keras_rnnkit.recurrent.equations import input_masks, product, recurrent_masks
+from keras_rnnkit.recurrent.equations import input_masks, narrowed, product, recurrent_masks
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
@@ -119,7 +119,7 @@ class LayerNormLSTMCell(LSTMCell):
         i, f, g, o = gate(i), gate(f), activation(g), gate(o)
         c = self.state_norm(f * c + i * g)
         h = o * activation(c)
-        return [i, f, g, o], [h, c]
+        return [i, f, g, o], [narrowed(self, h), c]
 
 
 @register

@@ -2,6 +2,8 @@
 
 from __future__ import annotations  # short names of types in help and signatures
 
+import functools
+import inspect
 from typing import Any, Literal, Unpack
 
 import keras
@@ -18,6 +20,7 @@ from keras_rnnkit.recurrent.arguments import (
     Seed,
     given,
 )
+from keras_rnnkit.recurrent.classical import GRUCell, LSTMCell, SimpleRNNCell
 from keras_rnnkit.recurrent.equations import input_masks
 from keras_rnnkit.recurrent.rnn import Pass, RecurrentLayer, Result
 
@@ -29,20 +32,31 @@ class FusedLayer(RecurrentLayer):
 
     cell: Any
     use_cudnn: Any
+    cell_of_ours: Any  # takes what Keras's cell does, `weight_dropout`, and for the LSTM more
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, weight_dropout: float, **kwargs: Any) -> None:
+        added = {"weight_dropout": weight_dropout}
+        if "projection" in kwargs:
+            added["projection"] = kwargs.pop("projection")
+        if weight_dropout or added.get("projection") is not None:
+            known = set(inspect.signature(self.cell_of_ours).parameters) - {"name", "return_state"}
+            taken = {name: value for name, value in kwargs.items() if name in known}
+            self.__dict__["make_cell"] = functools.partial(self.cell_of_ours, **taken, **added)
         super().__init__(**kwargs)
+        for name, value in added.items():
+            setattr(self, name, value)
         self.supports_jit = kernels.current().COMPILES or not paths.decide(self).fused
 
-    def begin(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Pass:
+    def begin(self, sequences: Any, *others: Any) -> Pass:
         """Settle the inputs of a call, whole numbers too; see `RecurrentLayer`."""
-        sequences = ops.cast(sequences, self.cell.compute_dtype)
-        return super().begin(sequences, initial_state, mask, training)
+        return super().begin(ops.cast(sequences, self.cell.compute_dtype), *others)
 
     def run(self, settled: Pass) -> Result:
         """Make a pass on the path that `paths.decide` names."""
         settled = settled.without_padding()
-        path = paths.decide(self, settled.training, settled.sequences)
+        path = paths.decide(
+            self, settled.training, settled.sequences, resets=settled.resets is not None
+        )
         if self.use_cudnn is True and not path.fused:
             raise ValueError(
                 f"{self.name!r} has use_cudnn=True, but its fused kernel cannot run: "
@@ -64,15 +78,19 @@ class FusedLayer(RecurrentLayer):
             self.equations.fused_kind(self.cell),
             sequence,
             [settled.states],
-            [self.equations.fused_weights(self.cell)],
+            [self.fused_weights(settled)],
             lengths,
         )
         return self.unpacked(settled, h, last, counts)
 
+    def fused_weights(self, settled: Pass) -> tuple[Any, ...]:
+        """The weights as a fused kernel takes them in a pass."""
+        return self.equations.fused_weights(self.in_pass(settled))
+
     def _run_block(self, settled: Pass) -> Result:
         """Run the kernel for small LSTMs, which returns every state, over the valid steps alone."""
         sequence, _, counts = self.packed(settled)
-        weights = self.equations.fused_weights(self.cell)
+        weights = self.fused_weights(settled)
         sequences = kernels.current().block(sequence, settled.states, weights)
         if settled.mask is not None:
             sequences = [
@@ -106,7 +124,7 @@ class FusedLayer(RecurrentLayer):
         if self.return_state_sequences or (unknown and (self.return_state or self.stateful)):
             sequences = replay.states(
                 self.equations,
-                self.cell,
+                self.in_pass(settled),
                 settled.sequences,
                 h,
                 settled.states,
@@ -122,11 +140,28 @@ class FusedLayer(RecurrentLayer):
         config = {**super().get_config(), "use_cudnn": self.use_cudnn, "seed": self.cell.seed}
         if hasattr(self.cell, "implementation"):
             config["implementation"] = self.cell.implementation
+        for name in ("weight_dropout", "projection"):
+            if hasattr(self, name):
+                config[name] = getattr(self, name)
         return config
 
 
+class TakesCell(keras.layers.RNN):
+    """Stands behind Keras's three layers, which hand it a cell they made.
+
+    Where `make_cell` is there, the cell that it makes comes in the place of Keras's.
+    """
+
+    make_cell: Any = None
+
+    def __init__(self, cell: Any, **kwargs: Any) -> None:
+        if self.make_cell is not None:
+            cell = self.__dict__.pop("make_cell")(name=cell.name)
+        super().__init__(cell, **kwargs)
+
+
 @register
-class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
+class SimpleRNN(FusedLayer, keras.layers.SimpleRNN, TakesCell):
     r"""Keras's SimpleRNN that can return its state at every step, and has a fused kernel.
 
     .. math::
@@ -137,7 +172,8 @@ class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
     fused kernel computes tanh and relu.
 
     :doc:`/glossary` says what the arguments, a call and its results are: those of
-    `keras.layers.SimpleRNN`, `return_state_sequences`, `save_states` and `use_cudnn`.
+    `keras.layers.SimpleRNN`, `return_state_sequences`, `save_states`, `weight_dropout` and
+    `use_cudnn`.
 
     Source: Elman, Finding structure in time, 1990.
 
@@ -148,6 +184,8 @@ class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
     >>> tuple(output.shape), tuple(h.shape)
     ((2, 4), (2, 5, 4))
     """
+
+    cell_of_ours = SimpleRNNCell
 
     def __init__(
         self,
@@ -173,6 +211,7 @@ class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
         unroll: bool = False,
         seed: Seed = None,
         *,
+        weight_dropout: float = 0.0,
         use_cudnn: bool | Literal["auto"] = "auto",
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,
@@ -196,7 +235,7 @@ class SimpleRNN(FusedLayer, keras.layers.SimpleRNN):
 
 
 @register
-class LSTM(FusedLayer, keras.layers.LSTM):
+class LSTM(FusedLayer, keras.layers.LSTM, TakesCell):
     r"""Keras's LSTM that can return h and c at every step, with any mask, on every path.
 
     .. math::
@@ -208,13 +247,17 @@ class LSTM(FusedLayer, keras.layers.LSTM):
         \end{aligned}
 
     Two states, `h` and `c`; the output is `h`. Gates lie in the kernel as `i`, `f`, `g`, `o`. The
-    weights go to and from `keras.layers.LSTM`.
+    weights go to and from `keras.layers.LSTM`. With `projection` h has a width of its own,
+    :math:`h_t = (o_t \odot \tanh(c_t)) P`; the recurrent kernel is (projection, 4 units) then, and
+    P, (units, projection), is the last of the weights.
 
     :doc:`/glossary` says what the arguments, a call and its results are: those of
-    `keras.layers.LSTM`, `return_state_sequences`, `save_states` and `implementation`.
+    `keras.layers.LSTM`, `return_state_sequences`, `save_states`, `projection`, `weight_dropout` and
+    `implementation`.
 
     Source: Hochreiter and Schmidhuber, Long short-term memory, 1997; the forget gate: Gers,
-    Schmidhuber and Cummins, Learning to forget, 2000.
+    Schmidhuber and Cummins, Learning to forget, 2000; the projection: Sak, Senior and Beaufays,
+    Long short-term memory recurrent neural network architectures, 2014.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk
@@ -223,6 +266,8 @@ class LSTM(FusedLayer, keras.layers.LSTM):
     >>> tuple(c.shape)
     (2, 5, 4)
     """
+
+    cell_of_ours = LSTMCell
 
     def __init__(
         self,
@@ -251,6 +296,8 @@ class LSTM(FusedLayer, keras.layers.LSTM):
         unroll: bool = False,
         use_cudnn: bool | Literal["auto"] = "auto",
         *,
+        projection: int | None = None,
+        weight_dropout: float = 0.0,
         implementation: Literal[1, 2] = 2,
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,
@@ -265,7 +312,7 @@ class LSTM(FusedLayer, keras.layers.LSTM):
 
 
 @register
-class GRU(FusedLayer, keras.layers.GRU):
+class GRU(FusedLayer, keras.layers.GRU, TakesCell):
     r"""Keras's GRU that can return its state at every step, with any mask, on every path.
 
     .. math::
@@ -283,7 +330,8 @@ class GRU(FusedLayer, keras.layers.GRU):
     weights go to and from `keras.layers.GRU`.
 
     :doc:`/glossary` says what the arguments, a call and its results are: those of
-    `keras.layers.GRU`, `return_state_sequences`, `save_states` and `implementation`.
+    `keras.layers.GRU`, `return_state_sequences`, `save_states`, `weight_dropout` and
+    `implementation`.
 
     Source: Cho et al., Learning phrase representations using RNN encoder-decoder, 2014; the reset
     after the product is cuDNN's form of it.
@@ -295,6 +343,8 @@ class GRU(FusedLayer, keras.layers.GRU):
     >>> tuple(h.shape)
     (2, 5, 4)
     """
+
+    cell_of_ours = GRUCell
 
     def __init__(
         self,
@@ -323,6 +373,7 @@ class GRU(FusedLayer, keras.layers.GRU):
         reset_after: bool = True,
         use_cudnn: bool | Literal["auto"] = "auto",
         *,
+        weight_dropout: float = 0.0,
         implementation: Literal[1, 2] = 2,
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,

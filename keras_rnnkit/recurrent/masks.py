@@ -105,6 +105,19 @@ def last_shown(output: Any, mask: Any, zero_output_for_mask: bool) -> Any:
     return where(visible, output, ops.zeros_like(output))
 
 
+def restarted(states: Any, start: Any, resets: Any) -> Any:
+    """Return states before a step, or before every step, as `start` has them where `resets`.
+
+    Args:
+        states: (batch, ...) with `resets` (batch, 1), or (batch, time, ...) with (batch, time).
+        start: (batch, ...), what a row begins with.
+        resets: Booleans.
+    """
+    start = ops.cast(start, states.dtype)
+    start = ops.expand_dims(start, 1) if states.ndim > start.ndim else start
+    return where(resets, start, states)
+
+
 def where(condition: Any, kept: Any, other: Any) -> Any:
     """`ops.where` for a condition that lacks the last axes."""
     for _ in range(kept.ndim - condition.ndim):

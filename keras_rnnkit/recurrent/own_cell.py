@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Seed, given
-from keras_rnnkit.recurrent.classical import StateCell
+from keras_rnnkit.recurrent.classical import StateCell, require_rate
 from keras_rnnkit.recurrent.equations import input_masks, recurrent_masks
 
 # The base of Keras's cells by which its RNN knows whose dropout masks to draw before a pass, and
@@ -89,23 +89,15 @@ class Cell(StateCell, DropsOut, keras.layers.Layer):
                 f"{type(self).__name__} must name its states; received no `state_names`. Derive a "
                 'class from rk.Cell with state_names = ("h",), `build` and `step`.'
             )
-        if not isinstance(units, int) or isinstance(units, bool) or units < 1:
-            raise ValueError(
-                f"`units` must be a positive whole number; received {units!r}. Give the size of "
-                "the state."
-            )
         for argument, rate in {"dropout": dropout, "recurrent_dropout": recurrent_dropout}.items():
-            if not 0 <= rate < 1:
-                raise ValueError(
-                    f"`{argument}` must be in [0, 1); received {rate}. Give the share that is "
-                    "dropped, such as 0.2."
-                )
+            require_rate(argument, rate)
         for argument in ("units", "dropout", "recurrent_dropout", "seed"):
             setattr(self, argument, options.pop(argument))
         super().__init__(**options)
-        self.state_size = [units] * len(self.state_names) if len(self.state_names) > 1 else units
+        size = self.units
+        self.state_size = [size] * len(self.state_names) if len(self.state_names) > 1 else size
         if not return_state:
-            self.output_size = units
+            self.output_size = size
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def project(self: Any, inputs: Any, training: bool = False) -> Any:

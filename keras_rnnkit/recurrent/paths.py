@@ -70,7 +70,11 @@ class LayerPath:
 
 
 def decide(
-    layer: Any, training: bool = False, tensor: Any = None, compiled: bool = False
+    layer: Any,
+    training: bool = False,
+    tensor: Any = None,
+    compiled: bool = False,
+    resets: bool = False,
 ) -> LayerPath:
     """Return the path of a layer of this package for such a call.
 
@@ -79,6 +83,7 @@ def decide(
         training: Whether dropout applies.
         tensor: The input, for its device; None for where the backend places by default.
         compiled: Whether the model is compiled by XLA or torch.compile.
+        resets: Whether the call has a `reset`.
     """
     kernel = kernels.current()
     conditions = [
@@ -91,6 +96,15 @@ def decide(
     ]
     dropped = layer.cell.recurrent_dropout if training else 0.0
     conditions += cell_conditions(layer, training, dropped)
+    if resets:
+        remedy = (
+            "leave it out: give each part between two resets a row of its own, padded and masked"
+        )
+        conditions.append(Condition("reset", "given", False, remedy))
+    projection = getattr(layer.cell, "projection", None)
+    if projection is not None:
+        remedy = "leave it out: of the kernels only torch's is known to compute it"
+        conditions.append(Condition("projection", projection, kernel.PROJECTS, remedy))
     suits = all(condition.holds for condition in conditions)
     conditions.append(Condition("use_bias", layer.cell.use_bias, True, ""))
     conditions.append(Condition("mask", "any", True, ""))

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_rnnkit.recurrent.classical import LSTMCell
-from keras_rnnkit.recurrent.equations import product, recurrent_masks
+from keras_rnnkit.recurrent.equations import narrowed, product, recurrent_masks
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
@@ -26,7 +26,7 @@ class PeepholeLSTMCell(LSTMCell):
         h_t &= o_t \odot \tanh(c_t)
         \end{aligned}
 
-    States, gates, arguments and the first three weights are those of `rk.LSTMCell`; then come
+    States, gates, arguments and the first weights are those of `rk.LSTMCell`; then come
     :math:`p_i, p_f, p_o`, each (units,), as in TensorFlow Addons.
 
     Source: Gers and Schmidhuber, Recurrent nets that time and count, 2000.
@@ -66,4 +66,4 @@ class PeepholeLSTMCell(LSTMCell):
         c = f * c + i * g
         o = gate(o + self.output_peephole * c)
         h = o * activation(c)
-        return [i, f, g, o], [h, c]
+        return [i, f, g, o], [narrowed(self, h), c]

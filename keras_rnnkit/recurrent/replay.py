@@ -50,6 +50,7 @@ def gates_and_states(
     known: list[Any],
     initial_states: Any,
     mask: Any = None,
+    restarted: Any = None,
 ) -> tuple[list[Any], list[Any]]:
     """Return every gate at every step, in the order of `equations.gate_names`, and every state.
 
@@ -61,6 +62,8 @@ def gates_and_states(
             follows for the equations that `follows_from_h` names.
         initial_states: As in `states`.
         mask: As in `states`.
+        restarted: What the states before every step become by resets, where there are any; then
+            every state is known.
 
     Returns:
         One (batch, time, units) for each gate; at a masked step it is what the gate would have
@@ -68,7 +71,10 @@ def gates_and_states(
     """
     before = [_before(x, start) for x, start in zip(known, initial_states, strict=False)]
     # From a c of zero, `f c + i g` is i g.
-    before += [ops.zeros_like(known[0]) for _ in initial_states[len(known) :]]
+    lead = ops.shape(known[0])[:2]
+    unknown = initial_states[len(known) :]
+    before += [ops.zeros((*lead, start.shape[-1]), start.dtype) for start in unknown]
+    before = before if restarted is None else restarted(before)
     gates, made = equations.step(cell, equations.project(cell, sequences), before)
     if len(known) == len(made):
         return gates, known
@@ -80,10 +86,19 @@ def _before(h: Any, initial_h: Any) -> Any:
     return ops.concatenate([ops.expand_dims(initial_h, 1), h[:, :-1]], axis=1)
 
 
-def recurrence(leak: Any, drive: Any, initial: Any, mask: Any) -> Any:
-    """`c' = leak c + drive` at every step that counts, and c as it was at the others."""
+def recurrence(
+    leak: Any, drive: Any, initial: Any, mask: Any, resets: Any = None, start: Any = None
+) -> Any:
+    """`c' = leak c + drive` at every step that counts, and c as it was at the others.
+
+    Where `resets`, (batch, time), `start` is the c before the step.
+    """
     if mask is not None:
         counts = ops.expand_dims(mask, -1)
         leak = ops.where(counts, leak, ops.ones_like(leak))
         drive = ops.where(counts, drive, ops.zeros_like(drive))
+    if resets is not None:
+        begins, start = ops.expand_dims(resets, -1), ops.expand_dims(start, 1)
+        drive = ops.where(begins, leak * ops.cast(start, leak.dtype) + drive, drive)
+        leak = ops.where(begins, ops.zeros_like(leak), leak)
     return linear_scan(leak, drive, initial)

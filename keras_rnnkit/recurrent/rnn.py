@@ -3,7 +3,6 @@
 from __future__ import annotations  # short names of types in help and signatures
 
 import inspect
-import itertools
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -13,9 +12,15 @@ from keras import ops, tree
 from keras_rnnkit.recurrent import kernels, masks, replay
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, given
 from keras_rnnkit.recurrent.classical import StateCell
-from keras_rnnkit.recurrent.equations import Equations, equations_of, require_named
+from keras_rnnkit.recurrent.equations import (
+    Equations,
+    equations_of,
+    require_named,
+    with_dropped_weights,
+)
+from keras_rnnkit.recurrent.linear_scan import linear_scan
 from keras_rnnkit.recurrent.own_cell import Cell
-from keras_rnnkit.recurrent.states import initial_states, put_back, value_of
+from keras_rnnkit.recurrent.states import put_back, starts_of, value_of
 from keras_rnnkit.recurrent.zoneout import Zoneout
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -30,12 +35,17 @@ class Pass:
         states: The states before the first step, as the cell nests them.
         mask: (batch, time) booleans, reversed likewise, or None.
         training: Whether dropout applies.
+        resets: (batch, time) booleans, true where the states go back to `starts` before the step,
+            or None.
+        starts: The states that the cell begins with, nested like `states`; only beside `resets`.
     """
 
     sequences: Any
     states: list[Any]
     mask: Any
     training: bool
+    resets: Any = None
+    starts: Any = None
 
     def without_padding(self) -> Pass:
         """The same pass with zeros at masked steps: a NaN there would reach the weights."""
@@ -43,6 +53,16 @@ class Pass:
             return self
         sequences = tree.map_structure(lambda x: masks.zeroed(x, self.mask), self.sequences)
         return replace(self, sequences=sequences)
+
+    def restarted(self, states: list[Any], resets: Any) -> list[Any]:
+        """States, flat, from the start where `resets`; see `masks.restarted`.
+
+        An output that stands before them is none, and stays.
+        """
+        starts = tree.flatten(self.starts)
+        kept = len(states) - len(starts)
+        pairs = zip(starts, states[kept:], strict=True)
+        return [*states[:kept], *(masks.restarted(x, start, resets) for start, x in pairs)]
 
 
 @dataclass
@@ -70,6 +90,7 @@ class RecurrentLayer(keras.layers.RNN):
     """
 
     paired = False  # whether it looks like a copy made by Keras's Bidirectional
+    features: int | None = None  # that its weights are made for
 
     def __init__(
         self,
@@ -114,6 +135,7 @@ class RecurrentLayer(keras.layers.RNN):
         if self.learn_initial_state and not self.learned_states:
             self._make_learned_states()
         super().build(sequences_shape, initial_state_shape)
+        self.features = sequences_shape[-1]
         if self.save_states:
             for variable in tree.flatten(self.states):
                 value_of(variable)  # refuses what no file could hold
@@ -122,7 +144,7 @@ class RecurrentLayer(keras.layers.RNN):
         """Make a weight of each state before the first step, which begins as the cell's own."""
 
         def own() -> list[Any]:
-            return tree.flatten(initial_states(self.cell, 1, self.compute_dtype))
+            return tree.flatten(starts_of(self.cell, 1, self.compute_dtype))
 
         self.learned_states = [
             self.add_weight(
@@ -140,7 +162,7 @@ class RecurrentLayer(keras.layers.RNN):
 
         The learned ones, else the cell's own, else zeros.
         """
-        found = initial_states(self.cell, batch_size, self.compute_dtype)
+        found = starts_of(self.cell, batch_size, self.compute_dtype)
         found = list(found) if isinstance(found, (list, tuple)) else [found]
         if not self.learned_states:
             return found
@@ -153,8 +175,11 @@ class RecurrentLayer(keras.layers.RNN):
         return list(tree.pack_sequence_as(found, leaves))
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Check the time axis, then call as every layer; see the class."""
-        require_time_axis(self.name, sequences)
+        """Check the sequences, then call as every layer; see the class."""
+        require_sequences(self, sequences)
+        require_functional(self, sequences)
+        if kwargs.get("reset") is not None:
+            require_resets(self.name, kwargs["reset"], sequences)
         return super().__call__(sequences, *args, **kwargs)
 
     def call(
@@ -164,13 +189,15 @@ class RecurrentLayer(keras.layers.RNN):
         mask: Any = None,
         training: bool = False,
         sequences_mask: Any = None,
+        reset: Any = None,
     ) -> Any:
         """Process whole sequences; see the class.
 
-        Keras fills in `sequences_mask` where it drops `mask`: in a call with initial states.
+        Keras fills in `sequences_mask` where it drops `mask`: in a call with initial states, or
+        with `reset`.
         """
         mask = sequences_mask if mask is None else mask
-        settled = self.begin(sequences, initial_state, mask, training)
+        settled = self.begin(sequences, initial_state, mask, training, reset)
         try:
             result = self.run(settled)
         finally:
@@ -186,20 +213,24 @@ class RecurrentLayer(keras.layers.RNN):
         """The cell's equations."""
         return equations_of(self.cell)  # type: ignore[return-value]
 
+    def in_pass(self, settled: Pass) -> Any:
+        """The cell as a pass has it: with dropped weights, where it drops them."""
+        return with_dropped_weights(self.cell, settled.states[0], settled.training)
+
     def by_equations(self, settled: Pass) -> tuple[Any, Any]:
         """What a loop over a cell with known equations reads at each step, and the step."""
-        equations, inputs = self.equations, settled.sequences
+        equations, cell, inputs = self.equations, self.in_pass(settled), settled.sequences
         hoists = kernels.current().hoists(inputs)
         if hoists:
-            inputs = equations.project(self.cell, inputs, settled.training)
+            inputs = equations.project(cell, inputs, settled.training)
 
         def step(states: Any, inputs_t: Any) -> Any:
             projected = inputs_t[0]
             if not hoists:
-                projected = equations.project(self.cell, projected, settled.training)
-            gates, new = equations.step(self.cell, projected, states, settled.training)
-            if isinstance(self.cell, Cell):
-                require_named(self.cell, gates, new)
+                projected = equations.project(cell, projected, settled.training)
+            gates, new = equations.step(cell, projected, states, settled.training)
+            if isinstance(cell, Cell):
+                require_named(cell, gates, new)
             return new
 
         return inputs, step
@@ -219,15 +250,21 @@ class RecurrentLayer(keras.layers.RNN):
         kernel = kernels.current()
         scan = kernels.unrolled if self.unroll else kernel.scan
         by_time = [_time_first(x) for x in inputs]
-        if settled.mask is not None:
-            by_time.append(ops.expand_dims(ops.transpose(settled.mask), -1))
+        for marks in (settled.mask, settled.resets):
+            if marks is not None:
+                by_time.append(ops.expand_dims(ops.transpose(marks), -1))
         if states[0] is None and scan is not kernels.unrolled:
             states[0] = ops.zeros_like(step(states, [x[0] for x in by_time])[0])
 
         def held(states: Any, inputs_t: Any) -> Any:
+            if settled.resets is not None:
+                states = settled.restarted(list(states), inputs_t[-1])
+            if settled.mask is None:
+                return step(states, inputs_t)
+            counts = inputs_t[-1] if settled.resets is None else inputs_t[-2]
             pairs = zip(step(states, inputs_t), states, strict=True)
             return [
-                masks.where(inputs_t[-1], x, ops.zeros_like(x) if before is None else before)
+                masks.where(counts, x, ops.zeros_like(x) if before is None else before)
                 for x, before in pairs
             ]
 
@@ -236,10 +273,12 @@ class RecurrentLayer(keras.layers.RNN):
                 return states
             return states[:1] if self.return_sequences else []
 
-        last, kept = scan(step if settled.mask is None else held, states, by_time, keep)
+        last, kept = scan(held if len(by_time) > 1 else step, states, by_time, keep)
         return list(last), [_time_first(sequence) for sequence in kept]
 
-    def begin(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Pass:
+    def begin(
+        self, sequences: Any, initial_state: Any, mask: Any, training: bool, reset: Any = None
+    ) -> Pass:
         """Settle the inputs of a call: states of the batch's size, the order, dropout masks."""
         self._require_steps(sequences.shape)
         states = self._settle_states(initial_state, sequences)
@@ -249,14 +288,25 @@ class RecurrentLayer(keras.layers.RNN):
             mask = self._settle_mask(masks.as_mask(mask), sequences)
         else:
             mask = None
+        starts = None
+        if reset is not None:
+            require_resets(self.name, reset, sequences)
+            starts = self.get_initial_state(ops.shape(sequences)[0])
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        return Pass(sequences, states, mask, training)
+            if reset is not None:
+                # What parts a step from the one before parts it from the next one, seen backwards.
+                before = ops.flip(reset[:, 1:], axis=1)
+                reset = ops.concatenate([ops.zeros_like(reset[:, :1]), before], axis=1)
+        return Pass(sequences, states, mask, training, reset, starts)
 
     def conclude(self, settled: Pass, result: Result) -> Any:
         """Arrange the results of a pass as the caller asked for them."""
         mask, zero = settled.mask, self.zero_output_for_mask
+        if mask is not None and settled.resets is not None and not zero:
+            # As the mask of a call for each part would show it.
+            mask, zero = seen(mask, settled.resets), True
         if mask is None:
             output = result.outputs if self.return_sequences else result.last_output
         elif self.return_sequences:
@@ -380,7 +430,7 @@ class RecurrentLayer(keras.layers.RNN):
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         """Return the shape of each result of a call."""
-        require_time_axis(self.name, keras.KerasTensor(sequences_shape))
+        require_sequences(self, keras.KerasTensor(sequences_shape))
         self._require_steps(sequences_shape)
         starts = self.get_initial_state(1)
 
@@ -389,7 +439,7 @@ class RecurrentLayer(keras.layers.RNN):
 
         batch, time = sequences_shape[:2]
         lead = (batch, time) if self.return_sequences else (batch,)
-        size = _output_shape(self.cell, starts)
+        size = output_shape(self.cell, starts)
         found = [(*lead, *size)]
         found += states_behind(batch) if self.return_state else []
         found += states_behind(batch, time) if self.return_state_sequences else []
@@ -474,6 +524,11 @@ class RNN(RecurrentLayer):
     ) -> None:
         arguments = given(locals())
         for one in cell if isinstance(cell, (list, tuple)) else [cell]:
+            if isinstance(one, keras.layers.RNN):
+                raise ValueError(
+                    f"`cell` must be a cell, which takes one step; received the layer {one!r}. "
+                    "Pass its attribute `cell`, or use the layer itself."
+                )
             if not hasattr(one, "call") or getattr(one, "state_size", None) is None:
                 raise ValueError(
                     "`cell` must have a `call(inputs, states)` method and a `state_size`, an "
@@ -533,17 +588,9 @@ class RNN(RecurrentLayer):
         gates = cell.gates(cell.project(settled.sequences, settled.training))
         leak, drive = cell.leak_and_drive(gates)
         require_named(cell, gates, [leak])
-        h = replay.recurrence(leak, drive, settled.states[0], settled.mask)
+        start = None if settled.starts is None else settled.starts[0]
+        h = replay.recurrence(leak, drive, settled.states[0], settled.mask, settled.resets, start)
         return Result(h[:, -1], h, [h[:, -1]], [h])
-
-
-def cut(joined: Any, sizes: list[int]) -> list[Any]:
-    """Cut the last axis into parts of these sizes.
-
-    By slices: Keras's split by places waits for the GPU on torch.
-    """
-    ends = itertools.accumulate(sizes)
-    return [joined[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def _time_first(sequence: Any) -> Any:
@@ -551,21 +598,85 @@ def _time_first(sequence: Any) -> Any:
     return ops.transpose(sequence, (1, 0, *range(2, sequence.ndim)))
 
 
-def require_time_axis(name: str, sequences: Any) -> None:
-    """Refuse several inputs, and one that has lost its time axis; say where it may have."""
+def require_sequences(layer: Any, sequences: Any) -> None:
+    """Refuse what is no batch of sequences, or one of other features than the layer has met."""
+    of = f"`sequences` of {layer.name!r}"
     if not hasattr(sequences, "shape"):
         raise ValueError(
-            f"`sequences` of {name!r} must be one array or tensor, (batch, time, features); "
-            f"received a {type(sequences).__name__}. Join several inputs on their last axis, and "
-            "part them in the cell; states go into `initial_state`."
+            f"{of} must be one array or tensor, (batch, time, features); received a "
+            f"{type(sequences).__name__}{_advice(sequences)}"
         )
-    rank = len(sequences.shape)
-    if rank < 3:
+    shape = tuple(sequences.shape)
+    if len(shape) < 3:
         raise ValueError(
-            f"`sequences` of {name!r}: expected ndim=3, (batch, time, features); found "
-            f"ndim={rank}, shape {tuple(sequences.shape)}. If a recurrent layer comes before, pass "
-            "return_sequences=True to it, so that it hands on every step."
+            f"{of}: expected ndim=3, (batch, time, features); found ndim={len(shape)}, shape "
+            f"{shape}. If a recurrent layer comes before, pass return_sequences=True to it, so "
+            "that it hands on every step."
         )
+    if layer.features not in (None, shape[-1]) and shape[-1] is not None:
+        raise ValueError(
+            f"{of} must have {layer.features} features, (batch, time, {layer.features}), as in the "
+            f"call that made its weights; received shape {shape}. Pass the same columns, or make "
+            "a new layer."
+        )
+
+
+def _advice(sequences: Any) -> str:
+    """How what is no array becomes one."""
+    if isinstance(sequences, (list, tuple)) and not any(hasattr(x, "dtype") for x in sequences):
+        lengths = {len(x) if hasattr(x, "__len__") else 0 for x in sequences}
+        if len(lengths) > 1:
+            return (
+                f" of sequences of {min(lengths)} to {max(lengths)} steps. Pad them to one length, "
+                "keras.utils.pad_sequences(sequences, padding='post', dtype='float32'), and let "
+                "keras.layers.Masking mark the padding."
+            )
+        return ". Make it an array, numpy.array(sequences, 'float32')."
+    return (
+        ". Where a layer before returns its states too, take its first result, the output; join "
+        "several inputs on their last axis, and part them in the cell; states go into "
+        "`initial_state`."
+    )
+
+
+def require_functional(layer: Any, sequences: Any) -> None:
+    """Refuse several results in a `Sequential`, whose next layer takes one."""
+    asked = [name for name in ("return_state", "return_state_sequences") if getattr(layer, name)]
+    if not asked or not isinstance(sequences, keras.KerasTensor):
+        return
+    frame = inspect.currentframe()
+    while frame := frame and frame.f_back:
+        model = frame.f_locals.get("self")
+        if isinstance(model, keras.Sequential) and any(x is layer for x in model.layers[:-1]):
+            raise ValueError(
+                f"{layer.name!r} has {asked[-1]}=True and returns more than its output, which the "
+                "next layer of a Sequential model cannot take. Build the model with the functional "
+                "API: output, *states = layer(inputs)."
+            )
+
+
+def require_resets(name: str, reset: Any, sequences: Any) -> None:
+    """Refuse a `reset` that is not one boolean a step of each sample."""
+    wanted = tuple(sequences.shape[:2])
+    found = tuple(getattr(reset, "shape", ()))
+    fits = len(found) == 2 and all(
+        None in pair or pair[0] == pair[1] for pair in zip(wanted, found, strict=True)
+    )
+    if not fits or "bool" not in str(reset.dtype):
+        kind = getattr(reset, "dtype", type(reset).__name__)
+        raise ValueError(
+            f"`reset` of {name!r} must be booleans of shape (batch, time), {wanted} here; received "
+            f"{kind} of shape {found}. Give one boolean a step of each sample, true where "
+            "another sequence begins."
+        )
+
+
+def seen(mask: Any, resets: Any) -> Any:
+    """Whether a step has counted since the last reset, (batch, time)."""
+    leak = ops.logical_not(ops.logical_or(mask, resets))
+    leak, drive = (ops.expand_dims(ops.cast(x, "float32"), -1) for x in (leak, mask))
+    counted = linear_scan(leak, drive, ops.zeros_like(drive[:, 0]))
+    return counted[..., 0] > 0
 
 
 def draw_dropout(cell: Any, inputs: Any, states: Any) -> Any:
@@ -582,7 +693,7 @@ def draw_dropout(cell: Any, inputs: Any, states: Any) -> Any:
     if hasattr(cell, "get_dropout_mask"):
         cell.get_dropout_mask(inputs)
         cell.get_recurrent_dropout_mask(h)
-    return ops.zeros((ops.shape(inputs)[0], *_output_shape(cell, states)), h.dtype)
+    return ops.zeros((ops.shape(inputs)[0], *output_shape(cell, states)), h.dtype)
 
 
 def _cells(cell: Any, states: Any) -> list[tuple[Any, Any]]:
@@ -591,7 +702,7 @@ def _cells(cell: Any, states: Any) -> list[tuple[Any, Any]]:
     return list(zip(cell.cells, states, strict=True)) if stacked else [(cell, states)]
 
 
-def _output_shape(cell: Any, states: Any) -> tuple[int, ...]:
+def output_shape(cell: Any, states: Any) -> tuple[int, ...]:
     """The shape of a cell's output, without the batch: that of its first state, unless it says."""
     cell, states = _cells(cell, states)[-1]
     size = getattr(cell, "output_size", None)

@@ -162,10 +162,10 @@ def put_back(layer: Any, rows: Any = None) -> None:
         variable.assign(start)
 
 
-def initial_states(cell: Any, batch_size: Any, dtype: str) -> Any:
+def starts_of(cell: Any, batch_size: Any, dtype: str) -> Any:
     """Return the states that a cell begins with, nested as the cell nests them."""
     if isinstance(cell, keras.layers.StackedRNNCells):
-        return [initial_states(one, batch_size, dtype) for one in cell.cells]
+        return [starts_of(one, batch_size, dtype) for one in cell.cells]
     if getattr(cell, "get_initial_state", None) is not None:
         return cell.get_initial_state(batch_size=batch_size)
     dtype = getattr(cell, "compute_dtype", dtype)

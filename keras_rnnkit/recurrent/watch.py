@@ -1,4 +1,4 @@
-"""Another method in a layer's or module's place, for the thread that looks and for no other."""
+"""Another method or attribute in a layer's place, for the one that looks and for no other."""
 
 import contextlib
 import functools
@@ -49,3 +49,10 @@ def returned_calls(module: Any, name: str) -> Iterator[list[str]]:
     with contextlib.ExitStack() as undo:
         replace_method(undo, module, name, noted)
         yield found
+
+
+def stand_in(layer: Any, **changed: Any) -> Any:
+    """Return a layer of the same parts with other attributes; the layer itself keeps its own."""
+    twin = object.__new__(type(layer))
+    vars(twin).update(vars(layer) | changed)
+    return twin

@@ -14,7 +14,7 @@ from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Seed
 from keras_rnnkit.recurrent.classical import StateCell
 from keras_rnnkit.recurrent.own_cell import DropsOut
-from keras_rnnkit.recurrent.states import initial_states
+from keras_rnnkit.recurrent.states import starts_of
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
@@ -141,7 +141,7 @@ class Zoneout(DropsOut, keras.layers.Layer):
 
     def get_initial_state(self, batch_size: Any = None) -> Any:
         """Return the states that the cell begins with."""
-        return initial_states(self.cell, batch_size, self.compute_dtype)
+        return starts_of(self.cell, batch_size, self.compute_dtype)
 
     def get_dropout_mask(self, step_input: Any) -> Any:
         """Draw the cell's mask of its inputs, if it has one."""

@@ -27,8 +27,8 @@ def test_the_signature_shows_every_option_with_its_type_and_default(taker):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("shufle", r"shufle= is no option. Did you mean shuffle=\? The options are: batch_size, "),
-        ("workers", r"workers= is no option. The options are: batch_size, "),
+        ("shufle", r"shufle= is no option. Did you mean shuffle=\? There are: batch_size, "),
+        ("workers", r"workers= is no option. There are: batch_size, "),
     ],
 )
 def test_an_option_that_does_not_exist_is_refused(taker, option, message):

@@ -95,7 +95,7 @@ def test_a_cell_keeps_its_arguments(name):
 def test_unpack_says_what_is_wrong():
     with pytest.raises(ValueError, match="return_state=True"):
         rk.GRUCell(3).unpack(np.ones((2, 3)))
-    with pytest.raises(ValueError, match=r"2 x 3 = 6 features \(output, h\).*\(2, 5\)"):
+    with pytest.raises(ValueError, match=r"3 \+ 3 = 6 features \(output, h\).*\(2, 5\)"):
         rk.GRUCell(3, return_state=True).unpack(np.ones((2, 5)))
 
 

@@ -179,3 +179,27 @@ def test_weights_files_hold_them_and_a_stateful_layer_begins_with_them(tmp_path)
     again.load_weights(tmp_path / "s.weights.h5")
     for one, other in zip(*(rk.get_states(m)["lstm"] for m in (saving, again)), strict=True):
         np.testing.assert_allclose(one, other)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("cell", ["LSTM", "zoned, projected"])
+def test_a_reset_goes_back_to_them(cell):
+    if cell == "LSTM":
+        layer, _ = learned(cell)
+    else:
+        zoned = rk.cells.Zoneout(rk.LSTMCell(UNITS, projection=2), (0.1, 0.3))
+        layer = rk.RNN(zoned, **LEARNED)
+        layer.build((5, 6, FEATURES))
+        layer.set_weights(own_cells.weights_of(layer))
+    x, reset = inputs(), np.zeros((5, 6), bool)
+    reset[:, 3] = True
+    found = arrays(layer(x, reset=reset))
+    for one, first, second in zip(found, *(arrays(layer(part)) for part in (x[:, :3], x[:, 3:])),
+                                  strict=True):  # fmt: skip
+        np.testing.assert_allclose(one, np.concatenate([first, second], 1), rtol=1e-5, atol=1e-6)
+
+
+def test_a_stream_refuses_them():
+    layers = [keras.Input((None, FEATURES)), rk.GRU(UNITS, learn_initial_state=True)]
+    with pytest.raises(ValueError, match="has learn_initial_state=True"):
+        rk.step_model(keras.Sequential(layers))

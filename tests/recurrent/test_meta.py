@@ -21,6 +21,7 @@ LAYERS = {
     "LSTM": rk.LSTM,
     "GRU": rk.GRU,
     "SimpleRNN": rk.SimpleRNN,
+    "projection": lambda units, **kwargs: rk.LSTM(units, projection=2, **kwargs),
     "Bidirectional": lambda units, **kwargs: rk.Bidirectional(rk.LSTM(units, **kwargs)),
 }
 CASES = {
@@ -32,7 +33,7 @@ CASES = {
         "return_state": True,
         "return_state_sequences": True,
     },
-    "dropout": {"dropout": 0.5, "return_state_sequences": True},
+    "dropout": {"dropout": 0.5, "weight_dropout": 0.5, "return_state_sequences": True},
     "stateful": {"stateful": True},
     "stateful with states": {"stateful": True, "return_state_sequences": True},
     "float16": {"dtype": "mixed_float16", "return_state_sequences": True},

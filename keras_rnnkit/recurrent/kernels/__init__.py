@@ -8,6 +8,7 @@ Every file defines
     BLOCKS            whether there is a kernel for the training of small LSTMs on a CPU; only then
                       are `block_condition` and `block` there
     CHUNKS            whether on a CPU, too, a linear recurrence is quicker in chunks than by step
+    PROJECTS          whether the fused LSTM takes a projection
     FUSED_FROM_UNITS  units from which the fused kernel was measured to be no slower than the loop
     scan(step, states, inputs, keep) -> (last_states, kept)
                       run `step(states, inputs_t) -> states` over the first axis of each input,
@@ -50,7 +51,7 @@ Every file defines
                       let GPU memory be taken as it is needed, and say what was done
 
 `fused` takes one entry of `states` and `weights` for each direction (two: the second runs from the
-last valid step to the first). `states` holds (batch, units) tensors, `weights` the four tensors of
+last valid step to the first). `states` holds (batch, units) tensors, `weights` the tensors of
 `Equations.fused_weights`, `lengths` the valid steps of each row, at least 1, or None when all
 count. `outputs` has one (batch, time, units) for each direction, in its own order of processing;
 past a row's length it may be anything. `last_states` has one list for each direction; with

@@ -19,6 +19,7 @@ LOOP = "scan"
 FUSED_FROM_UNITS = 256
 BLOCKS = False
 CHUNKS = False
+PROJECTS = False
 COMPILES = True
 
 cudnn_lstm = jax.experimental.rnn.lstm

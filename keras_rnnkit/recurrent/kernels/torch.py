@@ -1,6 +1,7 @@
 """torch: its own fused kernels, which run cuDNN on a GPU and ATen's code on the CPU."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ LOOP = "loop"
 FUSED_FROM_UNITS = 0
 BLOCKS = False
 CHUNKS = False
+PROJECTS = True
 COMPILES = True
 
 scan = unrolled
@@ -78,17 +80,22 @@ def _dense(kind: str, sequence: Any, states: Any, weights: Any) -> Any:
     """Run every step of every row: outputs in the order of the input, and the last states."""
     directions = len(weights)
     initial = [torch.stack(direction).contiguous() for direction in zip(*states, strict=True)]
-    outputs, *last = KERNELS[kind](
-        sequence,
-        tuple(initial) if kind == "lstm" else initial[0],
-        one_chunk(weights),
-        True,  # with biases
-        1,  # layer
-        0.0,  # dropout between layers
-        torch.is_grad_enabled(),
-        directions == 2,
-        True,  # batch first
-    )
+    with contextlib.ExitStack() as undo:
+        if len(weights[0]) > 4:
+            # torch warns that oneDNN has no projection, and takes its own kernel.
+            undo.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "LSTM with projections")
+        outputs, *last = KERNELS[kind](
+            sequence,
+            tuple(initial) if kind == "lstm" else initial[0],
+            one_chunk(weights),
+            True,  # with biases
+            1,  # layer
+            0.0,  # dropout between layers
+            torch.is_grad_enabled(),
+            directions == 2,
+            True,  # batch first
+        )
     return (
         list(torch.chunk(outputs, directions, dim=-1)),
         [[state[d] for state in last] for d in range(directions)],
@@ -98,16 +105,20 @@ def _dense(kind: str, sequence: Any, states: Any, weights: Any) -> Any:
 def one_chunk(weights: Any) -> list[Any]:
     """Lay the weights side by side as cuDNN does: every matrix transposed, then every bias.
 
-    Where they lie elsewhere torch compacts them at each call, and warns of it.
+    Where they lie elsewhere torch compacts them at each call, and warns of it. Of each direction
+    torch takes kernel, recurrent kernel, both biases, and the projection's kernel if there is one.
     """
-    parts = [matrix.T for direction in weights for matrix in direction[:2]]
-    parts += [bias for direction in weights for bias in direction[2:]]
+    matrices, vectors = (0, 1, *range(4, len(weights[0]))), (2, 3)
+    places = [
+        (way, at) for group in (matrices, vectors) for way in range(len(weights)) for at in group
+    ]
+    parts = [weights[way][at].T if at in matrices else weights[way][at] for way, at in places]
     chunk = torch.cat([part.reshape(-1) for part in parts])
     views = torch.split(chunk, [part.numel() for part in parts])
-    shaped = [view.view(part.shape) for view, part in zip(views, parts, strict=True)]
-    matrices, biases = shaped[: len(parts) // 2], shaped[len(parts) // 2 :]
-    pairs = range(0, len(matrices), 2)
-    return [w for at in pairs for w in (*matrices[at : at + 2], *biases[at : at + 2])]
+    shaped = {
+        place: view.view(part.shape) for place, view, part in zip(places, views, parts, strict=True)
+    }
+    return [shaped[place] for place in sorted(shaped)]
 
 
 class _Watch(torch.overrides.TorchFunctionMode):

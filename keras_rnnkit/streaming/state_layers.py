@@ -1,0 +1,296 @@
+"""The layers of a step model that take states in and hand the new ones out."""
+
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_rnnkit.recurrent import masks
+from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.own_cell import Cell
+from keras_rnnkit.recurrent.rnn import output_shape
+from keras_rnnkit.recurrent.states import starts_of
+from keras_rnnkit.recurrent.watch import stand_in
+
+register = keras.saving.register_keras_serializable(package="keras_rnnkit")
+
+ZERO_STARTS = {
+    kind.get_initial_state
+    for kind in (
+        keras.layers.SimpleRNNCell,
+        keras.layers.LSTMCell,
+        keras.layers.GRUCell,
+        Cell,
+    )
+}
+
+
+class StateLayer(keras.layers.Layer):
+    """A layer whose states come in and go out.
+
+    Args:
+        calls: For each call in the step model, the names of its states.
+        given: Those of them that have no start of their own.
+    """
+
+    def __init__(self, *, calls: Any = (), given: Any = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.calls = [list(names) for names in calls]
+        self.given = list(given)
+
+    def starts(self, batch_size: Any) -> list[Any]:
+        """Return the states before the first step, (batch, ...) each."""
+        raise NotImplementedError
+
+    def compute_mask(self, *_: Any) -> None:
+        """Attach no mask: the model that is stepped says by itself where one goes."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        calls = [list(names) for names in self.calls]
+        return {**super().get_config(), "calls": calls, "given": list(self.given)}
+
+
+@register
+class RecurrentStep(StateLayer):
+    """One time step of a recurrent layer.
+
+    Args:
+        cell: The layer's cell itself.
+        returns: What the layer returns, of `"sequence"`, `"last"`, `"states"` and
+            `"state sequences"`.
+        zero_output_for_mask: As the layer has it.
+        holds_output: Whether the output before is a state too, the first: shown at masked steps.
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        *,
+        returns: Any,
+        zero_output_for_mask: bool = False,
+        holds_output: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.returns = list(returns)
+        self.zero_output_for_mask = zero_output_for_mask
+        self.holds_output = holds_output
+
+    def build(self, sequences_shape: Any, *_: Any) -> None:
+        """Make the cell's weights, where it has none yet."""
+        if isinstance(self.cell, keras.Layer) and not self.cell.built:
+            self.cell.build((sequences_shape[0], *sequences_shape[2:]))
+            self.cell.built = True
+
+    def cell_starts(self, batch_size: Any) -> Any:
+        """Return the cell's own states before the first step, as it nests them."""
+        return starts_of(self.cell, batch_size, self.compute_dtype)
+
+    def starts(self, batch_size: Any) -> list[Any]:
+        """Return the states before the first step; see `StateLayer`."""
+        states = self.cell_starts(batch_size)
+        found = list(tree.flatten(states))
+        if self.holds_output:
+            shape = output_shape(self.cell, states if tree.is_nested(states) else [states])
+            found.insert(0, ops.zeros((batch_size, *shape), self.compute_dtype))
+        return found
+
+    def call(self, sequences: Any, states: Any, mask: Any = None) -> Any:
+        """Take one time step.
+
+        Args:
+            sequences: (batch, 1, ...).
+            states: Before the step, flat.
+            mask: (batch, 1) or None.
+
+        Returns:
+            What `returns` asks for, then the states after the step.
+        """
+        states = list(states)
+        before = states[1:] if self.holds_output else states
+        mask = None if mask is None else masks.as_mask(mask)
+        outputs, last, after, each = self.run(sequences, before, mask)
+        if mask is not None:
+            held, ran = self.held_output(states, last), self.ran(mask)
+            shown = mask if self.zero_output_for_mask else ran
+            other = ops.zeros_like(held) if self.zero_output_for_mask else held
+            if outputs is not None:
+                outputs = masks.where(shown, outputs, ops.expand_dims(other, 1))
+            valid = mask[:, -1] if self.zero_output_for_mask else ran[:, -1]
+            shown_last = masks.where(valid, last, other)
+            held = masks.where(ran[:, -1], last, held)
+        else:
+            shown_last = held = last
+        found = {
+            "sequence": [outputs],
+            "last": [shown_last],
+            "states": after,
+            "state sequences": each,
+        }
+        new = [held, *after] if self.holds_output else after
+        results = [x for name in self.returns for x in found[name]] + list(new)
+        return [ops.cast(x, self.compute_dtype) for x in results]
+
+    def held_output(self, states: list[Any], like: Any) -> Any:
+        """Return the output before these steps."""
+        if self.holds_output:
+            return states[0]
+        shown = shown_state(self.cell)
+        return ops.zeros_like(like) if shown is None else states[shown]
+
+    def ran(self, mask: Any) -> Any:
+        """Return whether a valid step lies at or before each step: (batch, 1)."""
+        return mask
+
+    def run(self, sequences: Any, states: list[Any], mask: Any) -> Any:
+        """Return the outputs, the last one, the states after, and the states at every step."""
+        if equations_of(self.cell) is not None:
+            sequences = ops.cast(sequences, self.compute_dtype)
+        nested = tree.pack_sequence_as(self.cell_starts(1), states)
+        arguments = inspect.signature(self.cell.call).parameters
+        training = {"training": False} if "training" in arguments else {}
+        listed = nested if isinstance(nested, (list, tuple)) else [nested]
+        output, new = self.cell(sequences[:, 0], list(listed), **training)
+        after = tree.flatten(new)
+        if mask is not None:
+            pairs = zip(after, states, strict=True)
+            after = [masks.where(mask[:, 0], x, before) for x, before in pairs]
+        return ops.expand_dims(output, 1), output, after, [ops.expand_dims(x, 1) for x in after]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {
+            **super().get_config(),
+            "cell": keras.saving.serialize_keras_object(self.cell),
+            "returns": list(self.returns),
+            "zero_output_for_mask": self.zero_output_for_mask,
+            "holds_output": self.holds_output,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "RecurrentStep":
+        """Make the layer with its cell."""
+        cell = keras.saving.deserialize_keras_object(config["cell"])
+        return cls(**{**config, "cell": cell})
+
+
+class RecurrentChunk(RecurrentStep):
+    """Any number of time steps of a recurrent layer, by its own fast path; never saved.
+
+    Args:
+        layer: The layer itself.
+        **kwargs: Those of `RecurrentStep`.
+    """
+
+    def __init__(self, layer: Any, **kwargs: Any) -> None:
+        super().__init__(layer.cell, **kwargs)
+        self.layer = layer
+
+    def ran(self, mask: Any) -> Any:
+        """See `RecurrentStep`."""
+        return masks.count_steps(mask) > 0
+
+    def run(self, sequences: Any, states: list[Any], mask: Any) -> Any:
+        """See `RecurrentStep`."""
+        nested = tree.pack_sequence_as(self.cell_starts(1), states)
+        each = "state sequences" in self.returns
+        twin = stand_in(
+            self.layer,
+            return_sequences="sequence" in self.returns,
+            return_state=True,
+            stateful=False,
+            unroll=False,
+            zero_output_for_mask=False,
+        )
+        listed = list(nested) if isinstance(nested, (list, tuple)) else [nested]
+        output, *found = twin.call(sequences, initial_state=listed, mask=mask, training=False)
+        found = tree.flatten(found)
+        after, every = found[: len(states)], found[len(states) :] if each else []
+        if "sequence" in self.returns:
+            return output, output[:, -1], after, every
+        return None, output, after, every
+
+
+def shown_state(cell: Any) -> int | None:
+    """Return which state, counted flat, is the output; None where none is, or not from zeros on."""
+    before, last = 0, cell
+    if isinstance(cell, keras.layers.StackedRNNCells):
+        before = sum(len(tree.flatten(one.state_size)) for one in cell.cells[:-1])
+        last = cell.cells[-1]
+    known = equations_of(last) is not None and not getattr(last, "return_state", False)
+    zeros = getattr(type(last), "get_initial_state", None) in ZERO_STARTS
+    return before if known and zeros else None
+
+
+@register
+class WindowStep(StateLayer):
+    """A layer that reads the last few time steps: the inputs before are its state.
+
+    Args:
+        layer: A convolution or a pooling over time, with stride 1.
+        steps: How many inputs before this one it reads.
+    """
+
+    def __init__(self, layer: Any, *, steps: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.steps = steps
+
+    def build(self, sequences_shape: Any, *_: Any) -> None:
+        """Make the layer's weights, where it has none yet."""
+        self.features = sequences_shape[-1]
+        if not self.layer.built:
+            self.layer.build((sequences_shape[0], self.steps + 1, self.features))
+            self.layer.built = True
+
+    def starts(self, batch_size: Any) -> list[Any]:
+        """Return zeros, (batch, steps, features)."""
+        return [ops.zeros((batch_size, self.steps, self.features), self.compute_dtype)]
+
+    def call(self, sequences: Any, states: Any) -> Any:
+        """Return the outputs, (batch, time, features), and the last inputs."""
+        window = ops.concatenate([states[0], sequences], axis=1)
+        outputs = stand_in(self.layer, padding="valid").call(window)
+        return [outputs, window[:, -self.steps :]]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer, "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "WindowStep":
+        """Make the layer with the one that it holds."""
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return cls(**{**config, "layer": layer})
+
+
+def state_layers(model: Any) -> list[StateLayer]:
+    """Return the layers of a step model that have states, those of models inside too."""
+    found: list[StateLayer] = []
+    for layer in model.layers:
+        if isinstance(layer, StateLayer):
+            found.append(layer)
+        elif isinstance(layer, keras.Model):
+            found += state_layers(layer)
+    return found
+
+
+def start_states(model: Any, batch_size: int) -> dict[str, np.ndarray]:
+    """Return the states of a step model before the first step, by name."""
+    return {
+        name: np.array(ops.convert_to_numpy(start))
+        for layer in state_layers(model)
+        for names in layer.calls
+        for name, start in zip(names, layer.starts(batch_size), strict=True)
+    }
+
+
+def given_states(model: Any) -> list[str]:
+    """Return the states of a step model that have no start of their own."""
+    return [name for layer in state_layers(model) for name in layer.given]
