@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
@@ -105,6 +106,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
+    "ignore_pattern": r"command_line\.py",
     "abort_on_example_error": True,
     "reset_argv": "short_run.arguments",
     "backreferences_dir": "api/generated/used",
@@ -136,6 +138,56 @@ intersphinx_mapping = {
     for name, address in INVENTORIES.items()
     if "RNNKIT_OFFLINE" not in os.environ and reachable(address.split("/")[2])
 }
+
+
+KERAS = "https://keras.io/api/"
+KERAS_PAGES = {
+    **{
+        f"keras.layers.{name}": f"layers/recurrent_layers/{page}/"
+        for name, page in {
+            "LSTM": "lstm",
+            "LSTMCell": "lstm_cell",
+            "GRU": "gru",
+            "GRUCell": "gru_cell",
+            "SimpleRNN": "simple_rnn",
+            "SimpleRNNCell": "simple_rnn_cell",
+            "RNN": "rnn",
+            "Bidirectional": "bidirectional",
+            "TimeDistributed": "time_distributed",
+            "StackedRNNCells": "stacked_rnn_cell",
+        }.items()
+    },
+    "keras.layers.Dense": "layers/core_layers/dense/",
+    "keras.layers.Embedding": "layers/core_layers/embedding/",
+    "keras.layers.Masking": "layers/core_layers/masking/",
+    "keras.layers.TextVectorization": "layers/preprocessing_layers/text/text_vectorization/",
+    "keras.utils.timeseries_dataset_from_array": "data_loading/timeseries/",
+}
+
+
+def link_names(app: Any, doctree: Any, page: str) -> None:
+    """Make a public name in code type, of this package or of Keras, a link to its page."""
+    from docutils import nodes
+
+    pages = app.env.get_domain("py").objects
+    for literal in list(doctree.findall(nodes.literal)):
+        name = literal.astext().removesuffix("()")
+        if isinstance(literal.parent, nodes.reference | nodes.title):
+            continue
+        ours = pages.get(f"keras_rnnkit.{name.removeprefix('rk.')}")
+        plain = "." not in name and name.isidentifier() and ("_" in name or name != name.lower())
+        if ours and (name.startswith("rk.") or plain) and ours.docname != page:
+            address = app.builder.get_relative_uri(page, ours.docname)
+        elif name in KERAS_PAGES:
+            address = KERAS + KERAS_PAGES[name]
+        else:
+            continue
+        inside = "" if address.startswith("https") else f"#{ours.node_id}"
+        link = nodes.reference(
+            "", "", refuri=address + inside, internal=not address.startswith("https")
+        )
+        literal.replace_self(link)
+        link += literal
 
 
 def find_undocumented(app: Any, env: Any) -> None:
@@ -176,3 +228,4 @@ def setup(app: Any) -> None:
     app.connect("missing-reference", find_flat)
     app.connect("autodoc-process-signature", show_init)
     app.connect("env-check-consistency", find_undocumented)
+    app.connect("doctree-resolved", link_names)

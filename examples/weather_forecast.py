@@ -2,261 +2,182 @@
 Forecast the weather
 ====================
 
-A GRU forecasts the temperature 24 hours ahead, from a CSV file or from made-up weather, next to two
-common-sense baselines::
+A GRU forecasts the temperature 24 hours ahead, from a CSV file or from synthetic weather, next to
+two common-sense baselines. On the command line each setting is an option::
 
     python examples/weather_forecast.py
     python examples/weather_forecast.py --csv jena_climate_2009_2016.csv
     python examples/weather_forecast.py --csv ETTh1.csv --time date --target OT
-
-Durations are a number and d, h or min ("5d", "24h", "10min"), or a number of rows ("120").
 """
 
-import argparse
-import re
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 
 import keras_rnnkit as rk
 
-UNITS = {"d": np.timedelta64(1, "D"), "h": np.timedelta64(1, "h"), "min": np.timedelta64(1, "m")}
+# %%
+# Settings
+# --------
+# Name a file of your own here, and the column to forecast. Durations are those that pandas reads.
+
+CSV = None  # a CSV file with a column of times; without one, the weather is synthetic
+TIME = None  # the column of times, where it is not the only one of dates
+TARGET = "T (degC)"  # the column to forecast
+LOOKBACK = "5D"  # how far the GRU looks back
+STEP = "1h"  # from one time step that it reads to the next
+AHEAD = "24h"  # how far it looks ahead
+UNITS = 32  # of the GRU
+DAYS = 730  # of synthetic weather
+EPOCHS = 12  # at most
+SEED = 0  # of weights and order
+OUTPUT = "results"  # the folder for figures, the model and the scaler
+
+# sphinx_gallery_start_ignore
+try:
+    import command_line
+except ModuleNotFoundError:  # a copy of this file alone has its settings
+    pass
+else:
+    command_line.change(globals(), quick={"DAYS": 365, "EPOCHS": 4, "UNITS": 16})
+# sphinx_gallery_end_ignore
+keras.utils.set_random_seed(SEED)
+folder = Path(OUTPUT)
+folder.mkdir(parents=True, exist_ok=True)
+
+# %%
+# Data
+# ----
+# Weather stations write -9999 where they have no value, and some rows twice.
+
+if CSV is None:
+    print("Data: SYNTHETIC weather, made by a formula. For a file of yours set CSV.\n")
+    series = rk.synthetic_weather(days=DAYS)
+else:
+    series = rk.read_csv(CSV, time=TIME, missing=[-9999], sort=True, duplicates="first")
+print(series)
+
+# %%
+# The parts follow each other in time, and the scaler knows the training part alone.
+
+train, val, test = rk.split(series, train=0.7, val=0.15)
+scaler = rk.Scaler().fit(train)
+
+# %%
+# Windows
+# -------
+# A window is the last five days, one row an hour, and its target the temperature a day after its
+# last row. ``describe`` counts the windows of each part, and says why others are left out.
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--csv", type=Path, help="a CSV file with a column of times (default: made-up weather)")
-    add("--time", nargs="+", help="column of times, or columns (default: the one of dates)")
-    add("--time-format", help="strptime format of the times, where it is not a usual one")
-    add("--freq", help="time from row to row; 'rows': none is missing (default: the commonest)")
-    add("--target", default="T (degC)", help="column to forecast (default: %(default)s)")
-    add("--columns", nargs="+", help="columns to forecast from (default: all)")
-    add("--lookback", default="5d", help="duration the GRU looks back (default: %(default)s)")
-    add("--step", default="1h", help="duration between two rows it reads (default: %(default)s)")
-    add("--ahead", default="24h", help="duration to look ahead (default: %(default)s)")
-    add("--batch-size", type=int, default=256, help="windows in a batch (default: %(default)s)")
-    add("--units", type=int, default=32, help="width of the GRU (default: %(default)s)")
-    add("--epochs", type=int, default=20, help="epochs at most (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of weights and order (default: %(default)s)")
-    add("--quick", action="store_true", help="a short run that shows that everything works")
-    add("--output", type=Path, default=Path("results"), help="folder (default: %(default)s)")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.epochs = min(arguments.epochs, 2)
-    if arguments.columns and arguments.target not in arguments.columns:
-        arguments.columns.append(arguments.target)
-    return arguments
+def rows(duration):
+    """A duration in rows of the series, at least one."""
+    return max(1, round(pd.Timedelta(duration) / pd.Timedelta(series.freq)))
 
 
-def read(arguments):
-    if arguments.csv is None:
-        print("Data: SYNTHETIC weather, made up and measured nowhere. Yours: --csv FILE.\n")
-        return rk.synthetic_weather(days=90 if arguments.quick else 730)
-    print(f"Data: {arguments.csv}\n")
-    # Weather stations write -9999 where they have no value, and some rows twice.
-    series = rk.read_csv(
-        arguments.csv,
-        time=arguments.time,
-        time_format=arguments.time_format,
-        freq=arguments.freq,
-        names=arguments.columns,
-        missing=[-9999],
-        sort=True,
-        duplicates="first",
-    )
-    if series.time is None:
-        raise SystemExit(f"{arguments.csv} has no column of dates: name one with --time.")
-    return series
+spec = rk.WindowSpec(
+    rows(LOOKBACK), step=rows(STEP), delay=rows(AHEAD), stride=2 * rows(STEP), targets=[TARGET]
+)
+options = {"batch_size": 64, "scaler": scaler, "squeeze": True}
+print(rk.describe((parts := rk.Split(train, val, test)), spec, **options))
+
+# %%
+# Model
+# -----
+# The GRU predicts how far the target will have moved from its last value. It begins as persistence,
+# for its last layer begins at zero, and learns what to add. Beside each value it sees how far that
+# is from the last one of the window, so that what it learns about changes holds at other levels.
+
+names = spec.roles(series.names).features
+column = names.index(TARGET)
+window = keras.Input((spec.length, len(names)))
+now = window[:, -1:, :]
+hidden = keras.layers.Concatenate()([window, window - now])
+hidden = rk.GRU(UNITS, dropout=0.2, name="gru")(hidden)
+change = keras.layers.Dense(1, kernel_initializer="zeros")(hidden)
+model = keras.Model(window, now[:, 0, column : column + 1] + change)
+model.compile(keras.optimizers.Adam(3e-3), "mae")
+
+history = model.fit(
+    rk.window_dataset(train, spec, shuffle=True, seed=SEED, **options),
+    validation_data=rk.window_dataset(val, spec, **options),
+    epochs=EPOCHS,
+    callbacks=[keras.callbacks.EarlyStopping(patience=4, restore_best_weights=True)],
+    shuffle=False,  # the dataset shuffles itself
+    verbose=2,
+)
+
+# %%
+# Is it better than common sense?
+# -------------------------------
+# Persistence says that the temperature stays as it is. The other baseline says that it will be what
+# it was at the same hour of the last day that is known: a day ahead, that is the same forecast. A
+# model that does not beat them has learned nothing of use.
 
 
-def count_rows(name, duration, freq):
-    """A duration such as "24h" in rows, at least one; a bare number is rows already."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(d|h|min)?", duration)
-    if match is None:
-        raise SystemExit(f"--{name}: expected a duration such as 5d, 24h or 10min: {duration!r}")
-    if match[2] is None:
-        return max(1, int(match[1]))
-    if not isinstance(freq, np.timedelta64) or np.datetime_data(freq.dtype)[0] in "MY":
-        raise SystemExit(f"--{name}: pass a number of rows; the rows are {freq} apart.")
-    exact = float(match[1]) * (UNITS[match[2]] / freq)
-    rows = max(1, round(exact))
-    if rows != exact:
-        print(f"Note: {name} {duration} is not a number of whole rows; taking {rows}.")
-    return rows
-
-
-def choose_windows(arguments, series, train):
-    series.columns([arguments.target], what="--target")
-    step, lookback, ahead = (
-        count_rows(name, getattr(arguments, name), series.freq)
-        for name in ("step", "lookback", "ahead")
-    )
-    # Half of the training rows at least shall remain as targets.
-    longest = int(np.diff(train.target_rows).sum()) // 2 - ahead
-    if longest < step:
-        raise SystemExit(
-            f"{len(series):,} rows are too few to look {arguments.ahead} ahead: shorten --ahead."
-        )
-    if lookback > longest:
-        lookback = longest
-        print(f"Note: the record is short; looking back {lookback:,} rows, not more.")
-    # Windows that start between two steps would differ little from their neighbours.
-    return rk.WindowSpec(
-        lookback,
-        step=step,
-        delay=ahead,
-        stride=step,
-        features=arguments.columns,
-        targets=[arguments.target],
-    )
-
-
-def build_model(spec, names, units):
-    """A GRU that predicts how far the target will have moved from its last value.
-
-    It starts from persistence, as its last layer starts at zero, and learns what to add. It sees
-    each value, and how far that is from the last one of the window, so that what it learns about
-    changes still holds at a level that it has not seen in training.
-    """
-    window = keras.Input((spec.length, len(names)))
-    now = window[:, -1:, :]
-    hidden = keras.layers.Concatenate()([window, window - now])
-    hidden = keras.layers.GRU(units, dropout=0.2)(hidden)
-    change = keras.layers.Dense(1, kernel_initializer="zeros")(hidden)
-    target = names.index(spec.targets[0])
-    return keras.Model(window, now[:, 0, target : target + 1] + change)
-
-
-def train_model(model, train, val, spec, scaler, arguments):
-    options = {"batch_size": arguments.batch_size, "scaler": scaler, "squeeze": True}
-    model.compile("adam", "mae")
-    stop = keras.callbacks.EarlyStopping(patience=4, restore_best_weights=True)
-    history = model.fit(
-        rk.window_dataset(train, spec, shuffle=True, seed=arguments.seed, **options),
-        validation_data=rk.window_dataset(val, spec, **options),
-        epochs=arguments.epochs,
-        callbacks=[stop],
-        shuffle=False,  # the dataset shuffles itself
-        verbose=2,
-    )
-    return history.history
-
-
-def predict(model, part, spec, scaler):
-    """The forecast of every window of a part in the units of the file, `(windows,)`."""
-    windows = rk.window_dataset(part, spec, batch_size=1024, scaler=scaler)
-    forecast = model.predict(windows, verbose=0)
-    return scaler.inverse_transform(forecast[:, 0], spec.targets[0])
-
-
-def find_rows(part, spec):
-    """The last input row and the target row of every window of a part, `(windows,)` each."""
-    windows = rk.window_dataset(part, spec, batch_size=1024, return_index=True)
-    rows = [(index["input_row"], index["target_rows"][:, 0]) for _, _, index in windows]
-    return (np.concatenate(column) for column in zip(*rows, strict=True))
-
-
-def rows_to_same_hour(series, spec):
-    """Rows from the last input row back to the target's hour of the day; None without one."""
-    if (
-        not isinstance(series.freq, np.timedelta64)
-        or np.datetime_data(series.freq.dtype)[0] in "MY"
-    ):
-        return None
-    day = UNITS["d"] / series.freq
+def compare(part, model, scaler):
+    """The truth, the baselines and the forecast of each window of a part, in the file's units."""
+    index = [index for *_, index in rk.window_dataset(part, spec, return_index=True)]
+    last = np.concatenate([each["input_row"] for each in index])
+    ahead = np.concatenate([each["target_rows"][:, 0] for each in index])
+    forecast = model.predict(rk.window_dataset(part, spec, **options), verbose=0)[:, 0]
+    value = series[TARGET]
+    found = {"truth": value[ahead], "persistence": value[last]}
+    day = rows("1D")
     back = -spec.delay % day
-    return int(back) if day.is_integer() and back <= spec.last_input else None
+    if back < spec.lookback:
+        found["same hour, last day"] = value[last - back]
+    found["GRU"] = scaler.inverse_transform(forecast, TARGET)
+    return found if series.time is None else {"time": series.time[ahead], **found}
 
 
-def compare(model, series, parts, spec, scaler):
-    """The truth and each forecast of each part: `{part: {name: (windows,)}}`."""
-    column = series[spec.targets[0]]
-    back = rows_to_same_hour(series, spec)
-    results = {}
-    for name, part in parts.items():
-        last, ahead = find_rows(part, spec)
-        results[name] = {"time": series.time[ahead], "truth": column[ahead]}
-        results[name]["persistence"] = column[last]
-        if back is not None:
-            results[name]["same hour, last day"] = column[last - back]
-        results[name]["GRU"] = predict(model, part, spec, scaler)
-    return results
+def error(found, name):
+    return np.abs(found[name] - found["truth"]).mean()
 
 
-def print_table(results, unit, same_hour_is_last):
-    names = [name for name in results["test"] if name not in ("time", "truth")]
-    print(f"\n{f'MAE in {unit}':<22}" + "".join(f"{part:>9}" for part in results))
-    for name in names:
-        errors = [np.abs(part[name] - part["truth"]).mean() for part in results.values()]
-        print(f"{name:<22}" + "".join(f"{error:9.3f}" for error in errors))
-    print(f"{'windows':<22}" + "".join(f"{len(part['truth']):9,}" for part in results.values()))
-    if same_hour_is_last:
-        print("The last value is itself one of the same hour, so the two baselines coincide.")
+results = {name: compare(part, model, scaler) for name, part in parts._asdict().items()}
+unit = TARGET[TARGET.find("(") + 1 : -1] if TARGET.endswith(")") else f"units of {TARGET}"
+print(f"{f'MAE in {unit}':<22}" + "".join(f"{part:>9}" for part in results))
+for name in results["test"]:
+    if name not in ("time", "truth"):
+        errors = (error(found, name) for found in results.values())
+        print(f"{name:<22}" + "".join(f"{each:9.3f}" for each in errors))
+gain = 1 - error(results["test"], "GRU") / error(results["test"], "persistence")
+print(f"On the test part the GRU is {gain:.0%} better than persistence.")
 
+# %%
+# Figures
+# -------
+# The loss of each epoch, in the units of the target, and the last two weeks of the test part.
 
-def draw_loss(history, scale, persistence, unit, path):
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.axhline(persistence, color="#56B4E9", ls=":", label="persistence, validation")
-    scaled = {name: np.multiply(values, scale) for name, values in history.items()}
-    rk.plot.history(scaled, "loss", ax=axes)
-    axes.set(ylabel=f"MAE ({unit})", title="Loss")
-    figure.savefig(path, dpi=110)
+scale = scaler.scale[0, scaler.columns.index(TARGET)]
+figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+level = error(results["val"], "persistence")
+axes.axhline(level, color="#56B4E9", ls=":", label="persistence, validation")
+losses = {name: np.multiply(values, scale) for name, values in history.history.items()}
+rk.plot.history(losses, "loss", ax=axes)
+axes.set(ylabel=f"MAE ({unit})", title="Loss")
+figure.savefig(folder / "loss.png", dpi=110)
 
+# %%
 
-def draw_forecast(test, target, ahead, source, path):
-    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
-    shown = {name: test[name] for name in ("time", "truth", "GRU", "persistence")}
-    rk.plot.forecast(shown, last=336, ax=axes)  # two weeks of hours
-    axes.set(ylabel=target, title=f"{target}, {ahead} ahead: the end of the test part ({source})")
-    figure.savefig(path, dpi=110)
+figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+shown = {name: results["test"][name] for name in ("time", "truth", "GRU", "persistence")}
+rk.plot.forecast(shown, last=168, ax=axes)
+axes.set(ylabel=TARGET, title=f"{AHEAD} ahead: the last two weeks of the test part")
+figure.savefig(folder / "forecast.png", dpi=110)
 
+# %%
+# Saved and reloaded
+# ------------------
+# A forecast in a new process needs the model and the scaler.
 
-def show_same_after_reload(forecast, test, spec, folder):
-    model = keras.models.load_model(folder / "model.keras")
-    scaler = rk.Scaler.load(folder / "scaler.json")
-    again = predict(model, test, spec, scaler)
-    np.testing.assert_allclose(again, forecast, rtol=1e-4, atol=1e-4)
-    difference = np.abs(again - forecast).max()
-    print(f"Saved and reloaded: the same forecasts (largest difference {difference:.1e}).")
-
-
-def main():
-    arguments = parse_arguments()
-    keras.utils.set_random_seed(arguments.seed)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-
-    series = read(arguments)
-    print(series, "\n")
-    train, val, test = rk.split(series, train=0.7, val=0.15)
-    scaler = rk.Scaler().fit(train)
-    spec = choose_windows(arguments, series, train)
-    names = spec.roles(series.names).features
-    model = build_model(spec, names, arguments.units)
-    history = train_model(model, train, val, spec, scaler, arguments)
-
-    parts = {"train": train, "val": val, "test": test}
-    results = compare(model, series, parts, spec, scaler)
-    in_brackets = re.search(r"\((.+)\)$", arguments.target)
-    unit = in_brackets[1] if in_brackets else f"units of {arguments.target}"
-    print_table(results, unit, rows_to_same_hour(series, spec) == 0)
-
-    scale = scaler.scale[0, scaler.columns.index(arguments.target)]
-    persistence = np.abs(results["val"]["persistence"] - results["val"]["truth"]).mean()
-    draw_loss(history, scale, persistence, unit, arguments.output / "loss.png")
-    source = arguments.csv.name if arguments.csv else "synthetic weather"
-    path = arguments.output / "forecast.png"
-    draw_forecast(results["test"], arguments.target, arguments.ahead, source, path)
-
-    model.save(arguments.output / "model.keras")
-    scaler.save(arguments.output / "scaler.json")
-    show_same_after_reload(results["test"]["GRU"], test, spec, arguments.output)
-    print(f"See {arguments.output}/: forecast.png, loss.png, model.keras, scaler.json.")
-
-
-if __name__ == "__main__":
-    main()
+model.save(folder / "model.keras")
+scaler.save(folder / "scaler.json")
+reloaded = keras.models.load_model(folder / "model.keras"), rk.Scaler.load(folder / "scaler.json")
+again = compare(test, *reloaded)["GRU"]
+np.testing.assert_allclose(again, results["test"]["GRU"], rtol=1e-4, atol=1e-4)
+print(f"Saved and reloaded: the same forecasts. See {OUTPUT}/.")

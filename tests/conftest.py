@@ -27,3 +27,22 @@ def fresh_keras():
     """Start each test from the same seed, without names left over from the one before."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(7)
+
+
+# What tells soonest that something is broken, in less than three minutes on two cores.
+QUICK = (
+    *("tests/test_messages.py", "tests/test_signatures.py", "tests/test_readme.py"),
+    *("tests/data/test_reference_windows.py", "tests/data/test_split.py"),
+    *("tests/data/test_series.py", "tests/data/test_scale.py", "tests/data/test_times.py"),
+    *("tests/data/test_window_loader.py", "tests/data/test_window_options.py"),
+    *("tests/embedding/test_formats.py", "tests/embedding/test_vocabulary.py"),
+    *("tests/recurrent/test_parity.py", "tests/recurrent/test_cells.py"),
+    *("tests/recurrent/test_masks.py", "tests/recurrent/test_errors.py"),
+    *("tests/inspection/test_trace.py", "tests/inspection/test_path_report.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.split("::")[0] in QUICK:
+            item.add_marker("quick")

@@ -67,6 +67,32 @@ def test_each_argument_reaches_the_configuration(name):
     assert set(passed) - set(config) == set()
 
 
+def test_the_layer_of_vectors_names_every_option_of_the_reader():
+    layer, reader = (
+        inspect.signature(of).parameters for of in (rk.GloVeEmbedding, rk.load_vectors)
+    )
+    for name, option in reader.items():
+        assert (layer[name].default, layer[name].kind) == (option.default, option.kind), name
+
+
+def test_what_is_returned_is_written():
+    assert inspect.signature(rk.describe).return_annotation.__name__ == "WindowReport"
+    assert inspect.signature(rk.window_dataset).return_annotation is not None
+    functions = [value for value in map(vars(rk).get, rk.__all__) if inspect.isfunction(value)]
+    assert len(functions) > 15
+    for each in functions:
+        assert inspect.signature(each).return_annotation is not inspect.Parameter.empty, each
+
+
+def test_pyright_flags_wrong_calls_and_no_right_one():
+    """As for mypy: an ignored error that is none is one."""
+    pytest.importorskip("pyright", reason="pip install 'keras-rnnkit[lint]'")
+    calls = pathlib.Path(__file__).with_name("typed_calls.py")
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, calls]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=calls.parents[1])
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def test_mypy_flags_wrong_calls_and_no_right_one():
     """A wrong call that mypy lets pass leaves its `type: ignore` unused, which is an error."""
     pytest.importorskip("mypy", reason="mypy is not installed")

@@ -1,4 +1,4 @@
-"""Batches: a series, a spec and options as arrays and an order, for tf.data and the loader."""
+"""Batches: a series, a spec and options as arrays and an order, for the dataset and the loader."""
 
 import inspect
 import random
@@ -38,18 +38,18 @@ R = TypeVar("R")
 
 
 class Batches:
-    """All that a dataset or loader needs to know, in NumPy; see `window_dataset` for arguments.
+    """What a dataset or loader needs, as NumPy arrays; see `window_dataset` for the arguments.
 
     Its options are listed here, and `takes_options` lets others take over the list.
 
     Attributes:
         series: the rows.
-        spec: the windows, with roles spelt out.
-        order: which window stands where.
+        spec: the windows, with the columns of each role.
+        order: the order of the windows.
         base: the first row that a window reads, from which rows are counted.
-        seed: of the permutations.
-        epoch: the first one, or the callback that tells it.
-        layouts: where to read the columns of each role that changes in time, and `weights`.
+        seed: the shuffle seed.
+        epoch: the first epoch, or the callback that sets it.
+        layouts: where to read the columns of each role that varies in time, and `weights`.
         static: `(groups, columns)` float32 of the roles `static` and `static_categories`.
     """
 
@@ -140,7 +140,7 @@ class Batches:
         balance: bool,
         lanes: bool,
     ) -> Order:
-        """Which window stands where, rows counted from `base`."""
+        """The order of the windows, with rows counted from `base`."""
         if lanes:
             if shuffle or balance or shard[0] > 1:
                 raise ValueError(
@@ -167,7 +167,7 @@ class Batches:
         return order
 
     def _draws(self, windows: Windows, sampling: Any) -> np.ndarray:
-        """How the windows are drawn by the weights of their rows; see `Order`."""
+        """How windows are drawn by the weights of their rows; see `Order`."""
         if not self.order.shuffle or self.order.groups is not None:
             raise ValueError(
                 "sampling= draws windows anew in each epoch: it needs shuffle=True, and does not "
@@ -233,7 +233,7 @@ class Batches:
 
     @property
     def _ahead(self) -> int:
-        """Rows from one target row to the next, where they are evenly spaced."""
+        """Rows from one target to the next, if they are evenly spaced."""
         offsets = self.spec.target_offsets
         return offsets.step if isinstance(offsets, range) else 1
 
@@ -248,14 +248,14 @@ class Batches:
         return self._of_rows(TimeSeries(_row_weights(self.series, weights)), rows)
 
     def _of_rows(self, numbers: TimeSeries, rows: tuple[int, int]) -> Layout:
-        """Where a number for each row lies, to be read at the target rows."""
+        """Where one number for each row lies, to be read at the target rows."""
         return lay_out(numbers, np.arange(1), rows, self._ahead, _dtype("float32"), None)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def count_with(self, counter: EpochCounter) -> None:
-        """Set the counter to the first epoch, and to each one that the callback will tell."""
+        """Set the counter to the first epoch, and to each that the callback announces."""
         if isinstance(self.epoch, FitEpoch):
             self.epoch.tell(counter)
             counter.number = self.epoch.number
@@ -264,14 +264,14 @@ class Batches:
 
     @property
     def bytes_held(self) -> int:
-        """Memory of the arrays that are not the series' own."""
+        """Memory of the arrays besides those of the series, in bytes."""
         held = {
             id(layout.source): layout.source for layout in self.layouts.values() if layout.phase
         }
         return sum(source.nbytes for source in held.values())
 
     def tables(self) -> dict[str, Any]:
-        """Every array that `batch` looks things up in, by the part that reads it."""
+        """The arrays that `batch` reads, by the part that reads them."""
         group = {"ends": self.series.bounds[1:] - self.base}
         if self.return_index and self.series.groups != (None,):
             group["label"] = np.array(self.series.groups)
@@ -291,8 +291,8 @@ class Batches:
         """One batch, as `window_dataset` describes it.
 
         Args:
-            number: of the batch in its epoch.
-            epoch: what its order follows from; see `permute.epoch_tables`.
+            number: number of the batch in its epoch.
+            epoch: what the order depends on; see `permute.epoch_tables`.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
         """
@@ -372,7 +372,7 @@ class Batches:
         return bool(self.spec.pad or self.spec.pad_targets)
 
     def _settle_horizon(self, read: dict[str, Any], inside: Any, ops: Any) -> None:
-        """Put 0 where the horizon of a window is unknown, and 1 in `certain` where it is known."""
+        """Set unknown targets to 0, and `certain` to 1 where they are known."""
         inside = inside[..., None]
         nothing, lost = np.float32(0), np.float32(np.nan)
         certain = read["certain"] = ops.where(inside, read["certain"], nothing)
@@ -392,7 +392,9 @@ def takes_options(source: Callable[P, Any]) -> Callable[[Callable[..., R]], Call
     """
 
     def sign(function: Callable[..., R]) -> Callable[P, R]:
-        function.__signature__ = inspect.signature(source)  # type: ignore[attr-defined]
+        own = inspect.signature(function).return_annotation
+        listed = inspect.signature(source).replace(return_annotation=own)
+        function.__signature__ = listed  # type: ignore[attr-defined]
         return function
 
     return sign
@@ -404,7 +406,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def resolve(series: TimeSeries, spec: WindowSpec) -> WindowSpec:
-    """The spec with its roles spelt out, each name checked against the series."""
+    """The spec with the columns of each role; checks each name against the series."""
     if not isinstance(spec, WindowSpec):
         raise ValueError(f"spec= must be a WindowSpec, received {type(spec).__name__}.")
     spec = spec.roles(series.names)
@@ -420,9 +422,9 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
 
     Args:
         series: the series, or a part of a split.
-        spec: with its roles spelt out.
-        missing: `"drop"`, `"mask"` or `"error"`; None for the windows that would exist if no value
-            were missing.
+        spec: with the columns of each role.
+        missing: `"drop"`, `"mask"` or `"error"`; None counts the windows that would exist without
+            missing values.
 
     Raises:
         ValueError: a window reads a missing value, and the policy is `"error"`.
@@ -451,7 +453,7 @@ def find_windows(series: TimeSeries, spec: WindowSpec, missing: str | None) -> W
 
 
 def known_rows(series: TimeSeries, spec: WindowSpec, missing: str) -> np.ndarray:
-    """Whether each row counts as known where it is one of a horizon's last, `pad_targets`."""
+    """Whether each row counts as known among the last targets of a window, for `pad_targets`."""
     known = np.zeros(len(series), bool)
     for start, stop in series.target_rows:
         known[start:stop] = True
@@ -466,7 +468,7 @@ def _missing_rows(series: TimeSeries, names: Sequence[str] | None) -> np.ndarray
 
 
 def _groups_without(series: TimeSeries, names: Sequence[str]) -> np.ndarray:
-    """Whether each group lacks every value of one of the columns."""
+    """Whether a column has no value at all, for each group."""
     lacking = np.zeros(len(series.groups), bool)
     for name in names:
         rows = np.searchsorted(series.missing_rows([name]), series.bounds)
@@ -475,7 +477,7 @@ def _groups_without(series: TimeSeries, names: Sequence[str]) -> np.ndarray:
 
 
 def _told(series: TimeSeries, spec: WindowSpec) -> str:
-    """How many rows lack a value of each column that windows read, and the first of them."""
+    """How many rows lack a value, for each column that windows read, and the first of them."""
     read = dict.fromkeys((*(spec.features or ()), *(spec.targets or ()), *spec.known, *spec.static))
     rows = {name: series.missing_rows([name]) for name in read}
     return ", ".join(
@@ -486,7 +488,7 @@ def _told(series: TimeSeries, spec: WindowSpec) -> str:
 
 
 def why_none(series: TimeSeries, spec: WindowSpec) -> str:
-    """Why not one window exists, and what to do."""
+    """Why no window exists, and what to do."""
     needs = (
         f"no window exists: lookback={spec.lookback}, step={spec.step}, delay={spec.delay}, "
         f"horizon={spec.horizon}, horizon_step={spec.horizon_step} reach over "
@@ -527,7 +529,7 @@ def _windows_by_group(series: TimeSeries, spec: WindowSpec, windows: Windows) ->
 
 
 def _check_categories(series: TimeSeries, spec: WindowSpec) -> None:
-    """Refuse categories that are no whole numbers from 0 on."""
+    """Refuse categories that are not integers from 0 on."""
     columns = series.columns(spec.categories)
     if not len(columns):
         return

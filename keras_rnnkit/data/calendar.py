@@ -22,21 +22,21 @@ THURSDAY = np.timedelta64(3, "D")
 
 
 def calendar(*parts: str, cyclic: bool = True) -> dict[str, Callable[[np.ndarray], Any]]:
-    """Functions of time, by the names of the columns that `TimeSeries.with_columns` makes of them.
+    """Calendar features: functions of time, by column name, for `TimeSeries.with_columns`.
 
-    They read what the clock of the series' own zone shows. Such columns are known ahead: name them
-    in `WindowSpec(known=...)`, and `forecast_windows` computes them for the future. Any function of
-    times is used alike, such as one that marks holidays.
+    They are computed from local time in the zone of the series. Such columns are known future
+    covariates: name them in `WindowSpec(known=...)`, and `forecast_windows` computes them for the
+    future. Any function of times may be used in the same way, such as one that marks holidays.
 
     Args:
         *parts: `"minute"` (of the hour), `"hour"` (of the day), `"weekday"` (Monday is 0), `"day"`
             (of the month, from 1), `"day_of_year"` and `"month"` (from 1).
-        cyclic: two columns of each, sine and cosine, of how far the hour, day, week, month or year
-            has gone, so that its end lies beside its beginning. Otherwise one of whole numbers, as
-            they are read: for trees of decisions, or for an `Embedding` as `categories`.
+        cyclic: two columns for each part, sine and cosine of the position in the hour, day, week,
+            month or year, so that the end is next to the beginning. Otherwise one column of
+            integers: for decision trees, or as `categories` for an `Embedding`.
 
     Raises:
-        ValueError: a part that does not exist.
+        ValueError: an unknown part.
 
     Example:
         >>> import numpy as np
@@ -61,7 +61,7 @@ def calendar(*parts: str, cyclic: bool = True) -> dict[str, Callable[[np.ndarray
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the calendar as a function of times, which a pickle can hold."""
+    """A part of the calendar as a function of times, which can be pickled."""
 
     part: str
     wave: str | None

@@ -1,4 +1,4 @@
-"""Categories: labels as whole numbers, with a place for those that were not seen."""
+"""Categories: labels as integers, with one integer for labels that were not seen."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ __all__ = ["Categories"]
 
 
 class Categories:
-    """Codes labels (text or whole numbers) as whole numbers for an `Embedding`.
+    """Encodes labels (text or integers) as integers for an `Embedding`.
 
-    With a place for the unseen, 0 stands for a label that was not among those it was fitted on, and
-    for a missing one; the labels are 1, 2, ... in sorted order. Fit it on the training part alone.
+    With `unseen=True`, 0 stands for labels that were not seen in `fit`, and for missing ones; the
+    labels are 1, 2, ... in sorted order. Fit it on the training part alone.
 
     Args:
-        unseen: whether there is such a place; without one, an unseen label is refused.
+        unseen: whether 0 is kept for unseen labels; otherwise an unseen label is an error.
 
     Attributes:
-        labels: that it was fitted on, sorted.
+        labels: the labels seen in `fit`, sorted.
 
     Example:
         >>> import keras_rnnkit as rk
@@ -41,20 +41,20 @@ class Categories:
 
     @property
     def size(self) -> int:
-        """Numbers that there are, the `input_dim` of an `Embedding`."""
+        """The number of integers in use, the `input_dim` of an `Embedding`."""
         return len(self.labels) + self.unseen
 
     def fit(self, labels: Any) -> "Categories":
-        """Take the labels that occur, missing ones aside.
+        """Collect the labels that occur, except missing ones.
 
         Args:
-            labels: text or whole numbers: a list, an array or a column of a DataFrame.
+            labels: text or integers: a list, an array or a column of a DataFrame.
 
         Returns:
             The categories themselves.
 
         Raises:
-            ValueError: no label, or labels that are neither text nor whole numbers, or of both.
+            ValueError: no label; or labels that are neither text nor integers, or a mixture.
         """
         found = {label for label in _listed(labels) if label is not None}
         if not found:
@@ -65,11 +65,10 @@ class Categories:
         return self
 
     def encode(self, labels: Any) -> np.ndarray:
-        """The number of each label, int64 of the same length.
+        """The integer of each label, int64 of the same length.
 
         Raises:
-            ValueError: it is not fitted; a label was not seen or is missing, and there is no place
-                for it.
+            ValueError: not fitted; or a label is unseen or missing, with `unseen=False`.
         """
         self._check_fitted()
         listed = _listed(labels)
@@ -87,10 +86,10 @@ class Categories:
         return codes
 
     def decode(self, codes: Any) -> list[str | int | None]:
-        """The label of each number; None of the place for the unseen.
+        """The label of each integer; None for that of unseen labels.
 
         Raises:
-            ValueError: a number that stands for no label.
+            ValueError: an integer that stands for no label.
         """
         self._check_fitted()
         places = [None, *self.labels] if self.unseen else list(self.labels)
@@ -101,7 +100,7 @@ class Categories:
         return [places[int(code)] for code in codes]
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the categories as JSON with a checksum, whole or not at all."""
+        """Write the categories as JSON with a checksum; never an incomplete file."""
         self._check_fitted()
         content = {"unseen": self.unseen, "labels": list(self.labels)}
         with atomic_write(Path(path), "w") as file:
@@ -112,7 +111,7 @@ class Categories:
         """Read categories that `save` wrote.
 
         Raises:
-            ValueError: the file holds none, or is not as it was written.
+            ValueError: the file holds no categories, or was changed.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -138,7 +137,7 @@ class Categories:
 
 
 def _listed(labels: Any) -> list[str | int | None]:
-    """The labels as text or whole numbers, None where one is missing."""
+    """The labels as text or integers, None where one is missing."""
     if isinstance(labels, str) or not isinstance(labels, Iterable):
         raise ValueError(f"labels= must be a list or column of labels, received {labels!r}.")
     if hasattr(labels, "to_numpy"):  # a column of a DataFrame

@@ -1,4 +1,4 @@
-"""Columns that are made of others, of times or of groups, and made again for rows that come."""
+"""Columns computed from other columns, times or groups, also for future rows."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -48,12 +48,12 @@ def make_column(series: "TimeSeries", name: str, recipe: Any) -> np.ndarray:
 
 
 def lag_of(recipe: Any) -> int | None:
-    """Rows by which a lag looks back; None of another recipe."""
+    """Rows by which a lag looks back; None for other rules."""
     return recipe[1] if isinstance(recipe, tuple) else None
 
 
 def _lagged(series: "TimeSeries", name: str, recipe: tuple[Any, ...]) -> np.ndarray:
-    """A column some rows before, in the same segment; NaN where the segment has none."""
+    """The values of a column some rows before in the same segment; NaN at its beginning."""
     whole = len(recipe) == 2 and isinstance(recipe[1], (int, np.integer))
     if not whole or isinstance(recipe[1], bool) or recipe[1] < 1:
         raise ValueError(

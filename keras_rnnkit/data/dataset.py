@@ -1,4 +1,4 @@
-"""window_dataset: windows over a series as a tf.data.Dataset. The one user of TensorFlow here."""
+"""window_dataset: windows over a series as a tf.data.Dataset; the only use of TensorFlow here."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,72 +30,74 @@ INT32_ELEMENTS = 2**31
 def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noqa: D417  listed
     """Windows over a series as a `tf.data.Dataset` of batches.
 
-    Every epoch shows every window once (or as `balance` and `shard` say). With `shuffle=True` each
-    epoch is a new permutation of all windows, the same for the same seed. Shapes are static but
-    for the batch axis, which is too with `drop_remainder=True`; the cardinality is known; an
-    iterator that is restored from a checkpoint continues exactly. Two batches are in the
-    making while a model works on a third; `.prefetch(n)` keeps `n` more ready. Pass
-    `shuffle=False` to `model.fit`, which else warns that it leaves the order to the dataset.
+    Every epoch gives every window once (unless `balance`, `sampling` or `shard` change that). With
+    `shuffle=True` each epoch is a new permutation of all windows, the same for the same seed.
+    Shapes are static but for the batch axis, which is static too with `drop_remainder=True`. The
+    number of batches is known. An iterator restored from a checkpoint continues exactly. Two
+    batches are made in advance; `.prefetch(n)` keeps `n` more ready. Pass `shuffle=False` to
+    `model.fit`, since the windows are shuffled already; else it warns.
 
     Args:
         series: a `TimeSeries` (or a part from `split`), array or DataFrame.
         spec: a `WindowSpec`.
-        batch_size: windows of a batch; 32 by default, as in `fit`.
+        batch_size: windows in a batch; 32 by default, as in `fit`.
         shuffle: a new permutation of all windows each epoch.
-        seed: of the permutations. Default: from Python's `random`, which
+        seed: the shuffle seed. Default: from Python's `random`, which
             `keras.utils.set_random_seed` seeds.
-        drop_remainder: leave out a last batch that is not full.
-        scaler: a fitted `Scaler`, applied to inputs and targets alike.
-        missing: what becomes of windows that read a missing value (features at input rows, targets
-            and known columns at target rows): `"drop"` leaves them out, `"mask"` gives 0 for a
-            missing input and, behind the columns (past, known, static), one more of each that is 1
-            where it was missing (a missing target or category still drops its window), `"error"`
-            refuses them.
-        weights: one weight for each row of `series.values`, or a function from times (what the
-            clock shows, where the series has a zone) to them; the weight of a window is the mean
-            weight of its target rows.
-        balance: show each group equally often in an epoch of about as many windows: those of a
-            smaller group come up several times, of those of a larger group an evenly spread part,
-            another one in each epoch.
-        sampling: one weight for each row, or a function, as for `weights`: an epoch of as many
-            windows draws each of them in proportion to the mean weight of its target rows (of its
-            last input row without targets; of the rows that it cannot do without with
-            `pad_targets`), some several times and some not, others in each epoch.
-        stateful_batches: row `k` of a batch continues row `k` of the batch before, for stateful
-            layers. Every series is shown; where one ends in a row, another begins, and the row's
-            state must be reset: `return_index` tells which rows `begins`. Weights are appended, 0
-            for `padding` rows, for which no window is left in the last batches. `stride` must be
-            the lookback in whole steps, `length * step`.
-        shard: `(count, index)`: one of `count` equally long shares of each epoch, disjoint and
-            together complete. Where `count` does not divide the windows, the first few places of
-            the epoch come up twice, or with `drop_remainder` the last few not at all.
+        drop_remainder: leave out the last batch if it is not full.
+        scaler: a fitted `Scaler`, applied to inputs and targets.
+        missing: what becomes of windows that read a missing value (in a feature at an input row, in
+            a target or known column at a target row). `"drop"` leaves them out. `"mask"` replaces a
+            missing input by 0 and appends one more column for each (of past, known and static),
+            1 where the value was missing; a missing target or category still drops the window.
+            `"error"` raises.
+        weights: a weight for each row of `series.values`, or a function from times (local time, if
+            the series has a zone) to weights. The sample weight of a window is the mean over its
+            target rows.
+        balance: give each group equally often in an epoch of about the same number of windows:
+            windows of a small group come several times, of a large group only some of them come,
+            evenly spread and others in each epoch.
+        sampling: a weight for each row, or a function, as for `weights`. An epoch has as many
+            windows as before, each drawn in proportion to the mean weight of its target rows (of
+            its last input row without targets; of the targets that must be known with
+            `pad_targets`). Some come several times and some not at all, others in each epoch.
+        stateful_batches: for stateful layers: sample `k` of a batch continues sample `k` of the
+            batch before. Where one series ends, another begins, and the state must be reset:
+            `return_index` marks such samples in `begins`. Sample weights are appended, 0 for
+            `padding` samples, which have no window in the last batches. `stride` must be the
+            lookback in whole steps, `length * step`.
+        shard: `(count, index)`: one of `count` equally long parts of each epoch, disjoint and
+            together complete. If `count` does not divide the number of windows, the first few
+            windows of the epoch come twice, or with `drop_remainder` the last few not at all.
         squeeze: drop axes of length 1 from the targets; not with `pad_targets`, whose weights need
             the last one.
-        return_index: append, for each window, the label of its `group` (of a panel), its last
-            `input_row` and its `target_rows` (-1 behind its segment), as a dict; rows are counted
-            in int64, and labels are numbers or text as in `series.groups`; with `stateful_batches`
-            also `begins` and `padding`, booleans.
-        dtype: in which the inputs are stored: `"float32"`, or `"bfloat16"` or `"float16"` in half
-            the memory. Batches are float32 in any case.
-        epoch: the first epoch, whose permutation is the same in every process: to go on where a
-            training broke off. One epoch is over when its last batch is asked for; a pass that is
-            broken off within 16 batches is none, and the next one shows the same order. A
-            `FitEpoch` follows `fit` instead, whatever it reads.
+        return_index: append a dict with the label of the `group` (of a panel), the last
+            `input_row` and the `target_rows` (-1 after the end of the segment) of each window, as
+            int64 row numbers; labels are numbers or text as in `series.groups`. With
+            `stateful_batches` also `begins` and `padding`, booleans.
+        dtype: how the inputs are stored: `"float32"`, or `"bfloat16"` or `"float16"` in half the
+            memory. Batches are always float32.
+        epoch: number of the first epoch, to resume training: its order is the same in every
+            process. An epoch ends when its last batch is asked for; a pass that stops within its
+            first 16 batches does not count, and the next one has the same order. Or a `FitEpoch`,
+            which takes the number from `fit`.
 
     Returns:
-        A dataset of `(inputs, targets)`, of `(inputs, targets, weights)` with weights, of `inputs`
-        alone where the spec has `targets=()`. Inputs: float32 `(batch, length, features)`, or a
-        dict of `"past"`, `"known"` `(batch, horizon, known)` and `"static"` `(batch, static)`
-        where the spec names known or static columns, of `"mask"` `(batch, length)`, boolean and
-        true at real input rows, where it has `pad`, and of `"past_categories"`,
-        `"known_categories"` and `"static_categories"`, int32 of the same shapes, where it names
-        categories. Targets: float32
-        `(batch, horizon, targets)`. Weights: float32 `(batch, 1)`, which Keras spreads over the
-        horizon; `(batch, horizon)`, 0 for unknown target rows, where the spec has `pad_targets`.
+        A dataset of `(inputs, targets)`; of `(inputs, targets, weights)` with weights; of `inputs`
+        alone if the spec has `targets=()`.
+
+        Inputs: float32 `(batch, length, features)`; or a dict of `"past"`, `"known"`
+        `(batch, horizon, known)` and `"static"` `(batch, static)` if the spec names known or static
+        columns, of `"mask"` `(batch, length)`, boolean and true at real input rows, if it has
+        `pad`, and of `"past_categories"`, `"known_categories"` and `"static_categories"`, int32 of
+        the same shapes, if it names categories.
+
+        Targets: float32 `(batch, horizon, targets)`. Weights: float32 `(batch, 1)`, which Keras
+        broadcasts over the horizon; `(batch, horizon)`, 0 for unknown targets, with `pad_targets`.
 
     Raises:
-        ValueError: no window exists (the longest segment is named), an unknown column, an option
-            out of its range.
+        ValueError: no window exists (the error names the longest segment), an unknown column, an
+            option out of its range.
 
     Example:
         >>> import numpy as np
@@ -160,11 +162,11 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
 
 
 def _spans(tf: Any, counter: "TensorCounter", count: int, tables_of: Callable[[Any], Any]) -> Any:
-    """The batches of one epoch in two runs `(first, stop)`, each with the tables of the epoch.
+    """The batches of one epoch in two spans `(first, stop)`, each with the tables of the epoch.
 
-    The epoch is read off the counter when the first batch is asked for, and counts as over when the
-    second run is: with the last batch, which may be the last thing asked for, or after so many that
-    no one has merely looked at the data.
+    The epoch is read from the counter when the first batch is asked for. It counts as finished when
+    the second span is asked for: at the last batch, or after so many batches that it was not only a
+    look at the data.
     """
     cut = min(count - 1, BROKEN_OFF)
     edges = tf.data.Dataset.from_tensor_slices(np.array([[0, cut, False], [cut, count, True]]))
@@ -216,7 +218,7 @@ def _epoch_tables(tf: Any, seed: int, epoch: Any, count: int) -> dict[str, Any]:
 
 
 class TensorCounter(EpochCounter):
-    """The number of the epoch under way, where the kernels of a dataset can read and write it.
+    """The number of the current epoch, where the kernels of a dataset can read and write it.
 
     A `tf.Variable` would become one for each device under a distribution strategy.
     """
@@ -230,7 +232,7 @@ class TensorCounter(EpochCounter):
 
     @property
     def number(self) -> int:
-        """The epoch under way, from 0."""
+        """The current epoch, from 0."""
         return int(self.read())
 
     @number.setter
@@ -313,7 +315,7 @@ class TensorOps:
 
 
 def as_tensor(tf: Any, array: np.ndarray) -> Any:
-    """The array as a tensor in host memory, without a copy where that is safe."""
+    """The array as a tensor in host memory, without a copy if that is safe."""
     dtype = array.dtype
     if dtype.name == "bfloat16":
         return tf.bitcast(as_tensor(tf, array.view(np.uint16)), tf.bfloat16)
@@ -337,8 +339,8 @@ def as_tensor(tf: Any, array: np.ndarray) -> Any:
 class _Writable:
     """The memory of an array without its read-only mark, which DLPack cannot express.
 
-    Nothing writes to it: tensors are immutable. An array made of this keeps it, and so the memory,
-    alive. It must not know that array in turn: no garbage collector sees through one.
+    Nothing writes to it: tensors are immutable. An array made from this keeps it, and so the
+    memory, alive. It must not refer to that array in turn: no garbage collector finds such a cycle.
     """
 
     def __init__(self, array: np.ndarray) -> None:

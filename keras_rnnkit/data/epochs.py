@@ -12,7 +12,7 @@ BROKEN_OFF = 16
 
 
 class EpochCounter:
-    """What holds the number of the epoch under way.
+    """What holds the number of the current epoch.
 
     Attributes:
         number: from 0.
@@ -22,18 +22,19 @@ class EpochCounter:
 
 
 class FitEpoch(keras.callbacks.Callback):
-    """A callback that tells datasets and loaders which epoch `fit` is in.
+    """A callback that makes datasets and loaders follow the epochs of `fit`.
 
-    Give it to `window_dataset` or `WindowLoader` as `epoch=`, and to `fit` among the callbacks. The
-    order of an epoch then follows from the seed and the number that Keras gives the epoch: the same
-    after an interruption, with `initial_epoch=`, and under every strategy. One callback may serve
-    several of them.
+    Pass it to `window_dataset` or `WindowLoader` as `epoch=`, and to `fit` as a callback. The order
+    of an epoch then depends on the shuffle seed and on the number of the epoch in `fit`: it is the
+    same after an interruption, with `initial_epoch=`, and under every strategy. One callback may
+    serve several datasets.
 
     Attributes:
-        number: the epoch that `fit` told last, from 0.
+        number: the current epoch of `fit`, from 0.
 
     Example:
-        Killed and started again, this training ends with the weights of one that ran through:
+        If it is killed and started again, this training ends with the weights of an uninterrupted
+        one:
 
         >>> import keras
         >>> import numpy as np
@@ -56,11 +57,11 @@ class FitEpoch(keras.callbacks.Callback):
         self._counters: list[EpochCounter] = []
 
     def tell(self, counter: EpochCounter) -> None:
-        """Set the counter to each epoch that begins from now on."""
+        """Set the counter at the beginning of each epoch from now on."""
         self._counters.append(counter)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Go to the epoch that `fit` begins."""
+        """Take the number of the epoch that `fit` begins."""
         self.number = epoch
         for counter in self._counters:
             counter.number = epoch

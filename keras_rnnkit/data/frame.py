@@ -1,4 +1,4 @@
-"""to_frame: predictions back to groups, times and real units, as a DataFrame."""
+"""to_frame: predictions with groups, times and real units, as a DataFrame."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -30,17 +30,18 @@ def to_frame(
     missing: str = "drop",
     backend: str | None = None,
 ) -> Any:
-    """Predictions of every window beside the truth, with group and time, in real units.
+    """Predictions of every window and the truth as a DataFrame, with group, time and real units.
 
     Args:
-        predictions: what the model predicts on `window_dataset(series, spec, ...)` without
-            `shuffle`: shape `(windows, horizon, targets)`, or without the axes of length 1.
-        series: the series or part that the windows came from, unscaled.
+        predictions: predictions for `window_dataset(series, spec, ...)` without `shuffle`:
+            shape `(windows, horizon, targets)`, or without the axes of length 1.
+        series: the series or part that the windows come from, unscaled.
         spec: the windows.
-        scaler: the scaler that the dataset was given, to scale the predictions back.
-        targets: the predicted columns, where `spec.targets` is `()`.
-        quantiles: of predictions whose last axis holds one for each, such as `[0.1, 0.5, 0.9]`.
-        missing: the policy that the dataset was given.
+        scaler: the scaler of the dataset, to turn predictions into real units.
+        targets: the predicted columns, if `spec.targets` is `()`.
+        quantiles: if the last axis of the predictions holds quantiles, these, such as
+            `[0.1, 0.5, 0.9]`.
+        missing: the same as for the dataset.
         backend: `"pandas"`, `"polars"` or `"pyarrow"`. Default: the first one installed.
 
     Returns:
@@ -48,11 +49,11 @@ def to_frame(
         (of a panel), `origin` (time of the last input row), `time` (of the target), `step` (1 to
         `horizon`), `target`, `prediction` (with quantiles `q0.1`, `q0.5`, ... in its place),
         `truth` (NaN where the series has none). Without
-        times, `origin` and `time` count rows. Times are of the zone of the series, as in the
-        DataFrame that it was made of.
+        times, `origin` and `time` are row numbers. Times are in the zone of the series, as in the
+        DataFrame that it was made from.
 
     Raises:
-        ValueError: the number of predictions is not that of the windows, or of the quantiles.
+        ValueError: the number of predictions does not fit the windows, or the quantiles.
         ImportError: no DataFrame library is installed.
 
     Example:
@@ -143,7 +144,7 @@ def _levels(quantiles: Sequence[float] | None) -> tuple[float, ...]:
 def _times(
     series: TimeSeries, origin: np.ndarray, rows: np.ndarray, ahead: np.ndarray, inside: np.ndarray
 ) -> np.ndarray:
-    """Times of the target rows; behind the last row of a segment, counted on from the origin."""
+    """Times of the target rows; after the last row of a segment, counted from the origin."""
     if series.time is None:
         return rows
     times = np.empty(rows.shape, dtype=series.time.dtype)
@@ -160,7 +161,7 @@ def _times(
 
 
 def steps_later(series: TimeSeries, origin: np.ndarray, ahead: np.ndarray) -> np.ndarray:
-    """Times so long after the origins; days and months are counted on the calendar of the zone."""
+    """Times some steps after the origins; days and months follow the calendar of the zone."""
     unit = np.datetime_data(ahead.dtype)[0] if ahead.dtype.kind == "m" else ""
     zone = series.zone if unit in ("D", "W", "M", "Y") else None
     times = series.time if zone is None else to_local(series.time, zone)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""forecast_windows: the windows that end with the last row, to forecast what no one knows yet."""
+"""forecast_windows: the windows that end with the last row, to forecast the future."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,10 +19,10 @@ __all__ = ["FutureWindows", "forecast_windows"]
 
 
 class FutureWindows(NamedTuple):
-    """What `forecast_windows` gives: what `window_dataset` and `to_frame` take.
+    """The result of `forecast_windows`, for `window_dataset` and `to_frame`.
 
     Attributes:
-        series: the series with the rows of the horizon behind the last row of each group.
+        series: the series with the rows of the horizon after the last row of each group.
         spec: the same windows without targets, for prediction.
     """
 
@@ -37,29 +37,29 @@ def forecast_windows(
     known: Any = None,
     freq: str | int | Callable[[Any, int], Any] | None = None,
 ) -> FutureWindows:
-    """One window for each group, which ends with its last row, to forecast the rows behind it.
+    """One window for each group, which ends with its last row, to forecast the rows after it.
 
     Args:
-        series: a `TimeSeries`, array or DataFrame; of each group `lookback` rows are enough, or
-            with `pad` fewer.
+        series: a `TimeSeries`, array or DataFrame; each group needs `lookback` rows, or fewer
+            with `pad`.
         spec: the windows that the model was trained on.
         known: a `TimeSeries`, array or DataFrame with the `known` columns of the rows that follow,
-            up to the last row of the horizon, of each group or without groups for all of them;
-            with times, it may have other rows too. Columns that
-            `with_columns` made of times, of groups or by a long enough lag need not be in it.
-        freq: how times go on where the series was made with `freq="rows"`, or has a single row:
-            `"1D"`, `"month"`, `"B"` for business days, or a function of the last time and a number
-            that gives so many times, such as the next days of a stock exchange.
+            up to the end of the horizon, for each group, or without groups for all of them. With
+            times, it may have other rows too. Columns that `with_columns` computes from times,
+            groups or a long enough lag are not needed in it.
+        freq: the step of future times, if the series was made with `freq="rows"` or has a single
+            row: `"1D"`, `"month"`, `"B"` for business days, or a function of the last time and a
+            number that returns that number of times, such as the next days of an exchange.
 
     Returns:
         `FutureWindows(series, spec)`, for `window_dataset` (or `WindowLoader`) and `to_frame`. A
-        group that lacks an input value has no window, as `missing=` of the dataset says;
-        `missing="error"` refuses it.
+        group without an input value has no window, depending on `missing=` of the dataset;
+        `missing="error"` raises.
 
     Raises:
-        ValueError: a group has too few rows, or ends with one without a value; a known column is
-            not given up to the end of the horizon (the group, and by how many rows); or it cannot
-            be told how times go on.
+        ValueError: a group has too few rows, or ends with a row without values; a known column does
+            not reach to the end of the horizon (the error names the group and the number of rows);
+            or the step of future times is unknown.
 
     Example:
         >>> import numpy as np
@@ -103,7 +103,7 @@ def forecast_windows(
 
 
 def _refuse_plans(series: TimeSeries, spec: WindowSpec) -> None:
-    """Refuse groups whose last row has no measurement: it is one of those to be forecast."""
+    """Refuse groups whose last row has no values: it is a row to be forecast."""
     names = [name for name in spec.numbers(spec.features) if name not in spec.known]
     lasts = series.bounds[1:] - 1
     empty = ~np.isfinite(series.values[lasts][:, series.columns(names)]).any(axis=1)
@@ -134,7 +134,7 @@ def _refuse_short(series: TimeSeries, spec: WindowSpec) -> None:
 
 
 def _times(series: TimeSeries, lasts: np.ndarray, rows: int, freq: Any) -> tuple[np.ndarray, Any]:
-    """Times of the rows behind the last of each group, `(groups, rows)`, and the series' step."""
+    """Times of the rows after the last of each group, `(groups, rows)`, and their step."""
     stated = series.freq is not None and series.freq != "rows"
     if stated:
         if freq is not None:
@@ -167,7 +167,7 @@ def _times(series: TimeSeries, lasts: np.ndarray, rows: int, freq: Any) -> tuple
 
 
 def _called(freq: Callable[[Any, int], Any], last: Any, rows: int) -> np.ndarray:
-    """The times that a function says follow one, checked."""
+    """The times that a function gives after one, checked."""
     times = np.asarray(freq(last, rows), dtype=last.dtype)
     if times.shape != (rows,) or not (np.diff(np.append(last, times)).astype(np.int64) > 0).all():
         raise ValueError(
@@ -179,7 +179,7 @@ def _called(freq: Callable[[Any, int], Any], last: Any, rows: int) -> np.ndarray
 def _given(
     series: TimeSeries, spec: WindowSpec, known: Any, times: np.ndarray | None, rows: int
 ) -> dict[str, np.ndarray]:
-    """The known columns of the rows behind the last of each group, `(groups, rows)` by name."""
+    """The known columns of the rows after the last of each group, `(groups, rows)` by name."""
     wanted = [name for name in spec.known if name not in series.made]
     if known is not None and not isinstance(known, TimeSeries):
         plain = isinstance(known, (np.ndarray, list))

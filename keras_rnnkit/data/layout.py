@@ -1,4 +1,4 @@
-"""Layouts: where the rows of a series lie in memory, so that a window is quick to read."""
+"""Layouts: how the rows of a series lie in memory, so that a window is fast to read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ class Layout:
 
     Attributes:
         source: the rows: a map, or a copy that is made when it is first read.
-        step: rows from one row to the one beside it.
-        phase: positions of each phase; 0 in row order.
-        columns: columns to take of each row read; None for all.
-        mean: `(groups, columns)` to subtract of each row read; None for nothing.
+        step: rows from one row to the next one in memory.
+        phase: number of positions in each phase; 0 in row order.
+        columns: columns to take from each row; None for all.
+        mean: `(groups, columns)` to subtract from each row; None for nothing.
         scale: `(groups, columns)` to divide by then.
     """
 
@@ -46,7 +46,7 @@ class Layout:
         return self.source.values if isinstance(self.source, Copy) else self.source
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: of rows in a file, its path."""
+        """For pickle: of rows in a file, its path."""
         source = self.source if isinstance(self.source, Copy) else pack_map(self.source)
         return {**self.__dict__, "source": source}
 
@@ -54,7 +54,7 @@ class Layout:
         self.__dict__.update({**state, "source": unpack_map(state["source"])})
 
     def tables(self) -> dict[str, np.ndarray]:
-        """The arrays that `read` looks things up in."""
+        """The arrays that `read` uses."""
         named = {"values": self.values, "columns": self.columns, "mean": self.mean}
         tables = {name: value for name, value in named.items() if value is not None}
         if self.scale is not None:
@@ -70,7 +70,7 @@ class Layout:
         ops: Any,
         within: tuple[Any, Any] | None = None,
     ) -> Any:
-        """The rows at these offsets from each start, `(starts, offsets, columns)` float32.
+        """The rows at some offsets from each start, `(starts, offsets, columns)` float32.
 
         Args:
             start: `(starts,)` rows.
@@ -79,7 +79,7 @@ class Layout:
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations; see `Order.starts`.
             within: `(starts,)` first row and one past the last that may be read for each; rows
-                before and behind are read as these.
+                before and after are read as these.
         """
         first, length = start + offsets[0], len(offsets)
         spacing = offsets.step if isinstance(offsets, range) else 0
@@ -150,7 +150,7 @@ class Copy:
         self.nbytes = self.step * self.phase * len(columns) * dtype.itemsize
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: what the copy is made of."""
+        """For pickle: what the copy is made from."""
         return {name: value for name, value in self.__dict__.items() if name != "values"}
 
     @cached_property
@@ -171,7 +171,7 @@ def map_rows(
     columns: np.ndarray,
     affine: tuple[np.ndarray, np.ndarray] | None,
 ) -> Layout:
-    """All rows where they are, to be narrowed and scaled batch by batch."""
+    """All rows in place; columns are chosen and scaled batch by batch."""
     if not np.can_cast(series.values.dtype, np.float32):
         store = Storage(np.dtype(np.float32), [series.names[column] for column in columns])
         for _, block in _blocks(series, columns, (0, len(series)), affine):
@@ -221,10 +221,10 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 class Storage:
-    """Stores columns in a dtype, and refuses what it cannot hold.
+    """Stores columns in a dtype, and refuses what the dtype cannot hold.
 
-    A finite number that would become infinite is refused at once; at the end, columns of whole
-    numbers alone (years, ids) of which some would become another number.
+    A finite number that would become infinite is refused at once. At the end, columns of integers
+    (years, ids) are refused if one of them would change.
 
     Args:
         dtype: to store.
@@ -266,7 +266,7 @@ class Storage:
                     self._changed[column] = given[differs][0], kept[differs][0]
 
     def finish(self) -> None:
-        """Refuse columns of whole numbers that were changed."""
+        """Refuse columns of integers that were changed."""
         for column, (given, kept) in self._changed.items():
             if self._whole[column]:
                 wider = "" if self.dtype == np.float32 else ", or dtype='float32'"

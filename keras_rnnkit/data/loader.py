@@ -21,8 +21,8 @@ class WindowLoader(keras.utils.PyDataset):
 
     It takes the options of `window_dataset` and gives the same batches, in the same order for the
     same seed, as NumPy arrays and without TensorFlow. Pass `shuffle=False` to `model.fit`, which
-    else shuffles the batches once more. On TensorFlow `window_dataset` is the quicker of the two:
-    `fit` reads a `PyDataset` there through a Python generator.
+    otherwise shuffles the batches again. On TensorFlow `window_dataset` is faster: `fit` reads a
+    `PyDataset` there through a Python generator.
 
     Args:
         series: a `TimeSeries` (or a part from `split`), array or DataFrame.
@@ -57,9 +57,9 @@ class WindowLoader(keras.utils.PyDataset):
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 0.
+        """The current epoch, from 0.
 
-        `fit` moves it on after each epoch; a loop of your own sets it.
+        `fit` increases it after each epoch; in a loop of your own, set it.
         """
         return self._counter.number
 
@@ -68,7 +68,7 @@ class WindowLoader(keras.utils.PyDataset):
         self._counter.number = number
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: the tables are made of the batches again."""
+        """For pickle, without the tables, which are made again."""
         return {name: value for name, value in self.__dict__.items() if name != "_tables"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ class WindowLoader(keras.utils.PyDataset):
         return len(self._batches)
 
     def __getitem__(self, index: int) -> Any:
-        """Batch `index` of the epoch under way."""
+        """Batch `index` of the current epoch."""
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         check_file(self._batches.series.values)
@@ -104,13 +104,13 @@ class WindowLoader(keras.utils.PyDataset):
         self._warned = True
 
     def on_epoch_begin(self) -> None:
-        """Keras begins to read an epoch, or to look at the first batch."""
+        """Called when Keras begins to read an epoch, or looks at the first batch."""
         self._given = 0
 
     def on_epoch_end(self) -> None:
         """Go on to the permutation of the next epoch, if Keras has read this one.
 
-        Keras calls it after a look at the data too, and where it has read nothing at all.
+        Keras also calls it after a look at the data, and if it has read nothing.
         """
         given, self._given = self._given, None
         if given is None:

@@ -1,4 +1,4 @@
-"""Rows in a mapped file: whether the file is whole, and what a pickle holds of them."""
+"""Rows in a memory-mapped file: whether the file is complete, and how they are pickled."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def check_file(values: np.ndarray) -> None:
-    """Refuse a map whose file has become shorter: to read it would end the process."""
+    """Refuse a map whose file has become shorter: reading it would kill the process."""
     if not isinstance(values, np.memmap) or values.filename is None:
         return
     root = _root(values)
@@ -48,9 +48,9 @@ def check_file(values: np.ndarray) -> None:
 
 
 def pack_map(values: np.ndarray) -> Any:
-    """What stands for an array in a pickle: its place in a file where it is mapped, else itself.
+    """What is pickled for an array: its place in a file if it is mapped, else the array.
 
-    A map that is changed in memory alone (mode `"c"`) stays as it is.
+    A map in copy-on-write mode (`"c"`) is pickled as an array.
     """
     if not isinstance(values, np.memmap) or values.filename is None or values.mode == "c":
         return values
@@ -63,7 +63,7 @@ def pack_map(values: np.ndarray) -> Any:
 
 
 def unpack_map(packed: Any) -> Any:
-    """The array that `pack_map` stood something for, mapped again to be read.
+    """The array that `pack_map` was given, mapped again for reading.
 
     Raises:
         ValueError: the file is shorter than it was.

@@ -1,4 +1,4 @@
-"""Order: which window stands at which place of an epoch, for NumPy and TensorFlow alike."""
+"""Order: the order of the windows in an epoch, for NumPy and TensorFlow."""
 
 from dataclasses import dataclass
 from math import gcd
@@ -13,10 +13,10 @@ __all__ = ["Order", "by_weight"]
 
 @dataclass(frozen=True)
 class Order:
-    """The places of an epoch and the start of the window at each of them.
+    """The places of an epoch, and the start of the window at each.
 
-    The arithmetic is written once, on integers; `ops` brings the operations that NumPy and
-    TensorFlow name differently (see `dataset.py` and `loader.py`).
+    The arithmetic is written once, on integers. `ops` has the operations that NumPy and TensorFlow
+    name differently (see `dataset.py` and `loader.py`).
 
     Attributes:
         windows: the windows that exist.
@@ -24,14 +24,14 @@ class Order:
         shuffle: a new permutation each epoch.
         shards: number of shards; this order serves one of them.
         shard: which one.
-        drop_remainder: leave out a last batch that is not full, and the places that would make
+        drop_remainder: leave out the last batch if it is not full, and the places that would make
             the shards unequal.
-        groups: `(groups, 2)` `[start, stop)` windows of each group, to show groups equally often;
-            None to show every window once.
-        lanes: whether row `k` of a batch continues row `k` of the batch before. The windows in
-            their order are then cut into `batch_size` lanes of equal length.
-        draws: `(windows,)` what the weights of the windows add up to, to draw windows by them; see
-            `by_weight`. None to show every window once.
+        groups: `(groups, 2)` `[start, stop)` windows of each group, to give groups equally often;
+            None to give every window once.
+        lanes: whether sample `k` of a batch continues sample `k` of the batch before. The windows
+            in their order are then divided into `batch_size` lanes of equal length.
+        draws: `(windows,)` cumulative weights, to draw windows in proportion to them; see
+            `by_weight`. None to give every window once.
     """
 
     windows: Windows
@@ -66,7 +66,7 @@ class Order:
         return -(-self.size // self.batch_size)
 
     def tables(self) -> dict[str, np.ndarray]:
-        """The arrays that `starts` looks things up in."""
+        """The arrays that `starts` uses."""
         tables = {
             "first": self.windows.first,
             "ends": self.windows.ends,
@@ -87,7 +87,7 @@ class Order:
 
         Args:
             batch: number of the batch in its epoch.
-            epoch: what the order of the epoch follows from; see `permute.epoch_tables`.
+            epoch: what the order of the epoch depends on; see `permute.epoch_tables`.
             tables: what `tables` gives, as arrays of the same library as `ops`.
             ops: the operations.
         """
@@ -115,10 +115,10 @@ class Order:
         return self._starts_at(place, tables, ops)
 
     def marks(self, batch: Any, tables: dict[str, Any], ops: Any) -> tuple[Any, Any]:
-        """Of each row of a batch of lanes, whether it has a window, and whether one that begins.
+        """Whether each sample of a batch of lanes has a window, and whether to reset the state.
 
-        A window begins where a series or segment does, where a window before it is left out, and in
-        the first batch of an epoch: whatever state the row carries is of another run of rows then.
+        It must be reset at the beginning of a series or segment, after a window that is left out,
+        and in the first batch of an epoch: the state is that of other rows then.
         """
         place = self._lane_places(batch)
         real = place < len(self.windows)
@@ -128,7 +128,7 @@ class Order:
 
     @property
     def begins(self) -> int:
-        """Windows of an epoch of lanes that `marks` tells as beginning."""
+        """Number of windows in an epoch of lanes for which `marks` asks to reset the state."""
         lanes = np.arange(0, len(self.windows), len(self))
         return len(np.union1d(lanes, self.windows.ends - self.windows.counts))
 
@@ -144,10 +144,10 @@ class Order:
         return ops.take(tables["first"], run) + offset * self.windows.stride
 
     def _balanced(self, place: Any, epoch: dict[str, Any], tables: dict[str, Any], ops: Any) -> Any:
-        """Each group in turn; inside a group all windows before one comes again.
+        """Each group in turn; in a group, all windows before one comes again.
 
-        A group steps through its windows in strides of about the golden section, so that the
-        windows that an epoch has room for are spread over the group, others in each epoch.
+        A group goes through its windows in strides of about the golden section, so that the windows
+        of an epoch are spread over the group, and are others in each epoch.
         """
         groups = len(self.groups)  # type: ignore[arg-type]
         group, turn = place % groups, place // groups
@@ -159,9 +159,9 @@ class Order:
 
 
 def by_weight(weights: np.ndarray) -> np.ndarray:
-    """The `draws` of an order whose windows come up in proportion to these weights.
+    """The `draws` of an order whose windows come in proportion to these weights.
 
-    A window comes up as often as its share of the places is, to within one, each epoch.
+    In each epoch a window comes as often as its share of the places, rounded up or down.
 
     Args:
         weights: `(windows,)`, not negative, and not all 0.
@@ -171,7 +171,7 @@ def by_weight(weights: np.ndarray) -> np.ndarray:
 
 
 def _spacing(windows: int) -> int:
-    """What a place counts for on the scale of `draws`, so that all of them fit 64 bits."""
+    """The distance between places on the scale of `draws`, so that all of them fit 64 bits."""
     return 1 << min(32, 62 - windows.bit_length())
 
 

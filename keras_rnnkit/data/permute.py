@@ -46,7 +46,7 @@ def mixed(state: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def epoch_tables(seed: int, epoch: int, count: int) -> dict[str, np.ndarray]:
-    """What the order of an epoch of `count` windows follows from.
+    """What the order of an epoch of `count` windows depends on.
 
     Returns:
         `"words"`, `(6,)` int64; up to `SORTED` windows also `"order"`, `(count,)` int64: which of
@@ -64,10 +64,10 @@ def epoch_tables(seed: int, epoch: int, count: int) -> dict[str, np.ndarray]:
 
 
 def keyed_range(count: int) -> int:
-    """The largest index of the range that the kernel is told, for a permutation of `[0, count)`.
+    """The largest index to pass to the kernel, for a permutation of `[0, count)`.
 
-    At a power of two the kernel counts one bit too few and repeats an index. The range is then
-    taken one larger, and what falls on the index too many goes through once more.
+    At a power of two the kernel counts one bit too few and repeats an index. The range is then one
+    larger, and what falls on the extra index goes through once more.
     """
     largest = count - 1
     return largest if largest & (largest - 1) else largest + 1
@@ -86,7 +86,7 @@ def permuted(place: np.ndarray, words: np.ndarray, count: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _block(words: tuple[int, ...], count: int, number: int) -> np.ndarray:
-    """The windows at some thousand neighbouring places: as quick as a few dozen."""
+    """The windows at some thousand neighbouring places: as fast as a few dozen."""
     place = np.arange(number * BLOCK, min((number + 1) * BLOCK, count), dtype=np.uint64)
     bits = (keyed_range(count) - 1).bit_length()
     for keys in (words[:3], words[3:]):
@@ -111,7 +111,7 @@ class _Simon:
             self.keys.append(constant ^ self.keys[number - 3] ^ turned)
 
     def rotate(self, word: Any, by: int) -> Any:
-        """The word turned left by so many bits."""
+        """The word rotated left by some bits."""
         by %= self.width
         return ((word << np.uint64(by)) | (word >> np.uint64(self.width - by))) & self.mask
 

@@ -1,4 +1,4 @@
-"""read_csv: a text table to a TimeSeries; pandas reads the cells, and errors tell their line."""
+"""read_csv: a text table to a TimeSeries; pandas reads the cells, and errors name their line."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
@@ -58,59 +58,59 @@ def read_csv(
 ) -> TimeSeries:
     r"""Read a text table into a `TimeSeries`, as `pandas.read_csv` reads it.
 
-    From `delimiter` on the arguments are those of pandas. Empty lines are passed over, and in a
-    file with times lines of empty cells too; an empty cell, `NA`, `#N/A`, `NaN`, `null`, `-`, `?`
-    or `.` is missing. Columns without a name are left out, but for one of dates, as pandas writes
-    an index.
+    From `delimiter` on the arguments are those of pandas. Empty lines are skipped, and in a file
+    with times also lines of empty cells. An empty cell, `NA`, `#N/A`, `NaN`, `null`, `-`, `?` or
+    `.` is a missing value. Columns without a name are left out, except one of dates, as pandas
+    writes an index.
 
     Args:
         path: the file; packed as `.gz`, `.bz2`, `.xz` or a `.zip` with one file in it, it is read
             without unpacking.
-        time: name of the column of times, or of several whose texts tell it when they are joined
-            by a space: `["Date", "Time"]`, or `["year", "month", "day"]` with
-            `time_format="%Y %m %d"`. Default: the first column whose first value is a date (or
-            fits `time_format`; else the first one of dates such as 20170130), and where that says
-            no time of day, the first column whose first value does.
-        group: name of the column that tells the series of a panel apart, or of several
-            (`["store", "item"]`), whose texts are joined by a space. Labels that are whole numbers
-            in all rows become such.
-        names: columns to take, in this order; with `header=`, the names of all columns of the
+        time: name of the column of times, or of several that are joined by a space:
+            `["Date", "Time"]`, or `["year", "month", "day"]` with `time_format="%Y %m %d"`.
+            Default: the first column whose first value is a date (or fits `time_format`; else the
+            first one of dates such as 20170130); if it has no time of day, then also the first
+            column whose first value is one.
+        group: name of the column that says to which series of a panel a row belongs, or of several
+            (`["store", "item"]`), which are joined by a space. Labels that are integers in all
+            rows become integers.
+        names: columns to read, in this order; with `header=`, the names of all columns of the
             file, as in pandas. Default: all but `time` and `group`.
         drop: columns to leave out.
         time_format: `strptime` format of the times; or, with `time=`, `"unix"`, `"unix_ms"`,
             `"unix_us"`, `"unix_ns"` for seconds, milli-, micro- or nanoseconds since 1970,
-            `"excel"` for day numbers of a spreadsheet, `"count"` for whole numbers of steps.
+            `"excel"` for dates as numbers of a spreadsheet, `"count"` for a counter.
         missing: numbers that stand for a missing value, or a mapping from column to its numbers.
         freq: step of time between rows; see `TimeSeries`.
-        sort: sort the rows by time (inside each group) instead of refusing unsorted ones.
-        duplicates: what to do with rows of one time and group: `"error"`, or keep the `"first"`
-            or the `"last"` of them.
+        sort: sort the rows by time (in each group); otherwise unsorted rows are an error.
+        duplicates: what to do with several rows of the same time and group: `"error"`, or keep the
+            `"first"` or the `"last"`.
         zone: name of the time zone of the times; see `TimeSeries`.
-        store: path of a `.npy` file that the rows are written to, for a table that is larger than
-            memory; the series is a map of it, which `TimeSeries.open` opens again. Where the file
-            was made of the same table with the same arguments, it is opened at once.
+        store: path of a `.npy` file to write the rows to, for a table larger than memory; the
+            series is a memory map of it, which `TimeSeries.open` opens again. If the file was made
+            from the same table with the same arguments, it is opened at once.
         delimiter: between cells, or `r"\s+"`. Default: the one of comma, semicolon, tab and bar
-            that stands in every line.
+            that occurs in every line.
         header: line of the names, counted from 0 after `skiprows`; several, whose names are joined
             by a space; or None for a file without names. Default: the first line, which must then
             hold names.
-        skiprows: number of lines to pass over at the beginning, or their numbers from 0.
+        skiprows: number of lines to skip at the beginning, or their numbers from 0.
         skipfooter: number of lines to leave out at the end.
-        comment: the character with which comments begin.
+        comment: the character that begins a comment.
         na_values: further texts of missing cells, or a mapping from column to them.
         decimal: the decimal mark.
         thousands: the mark between groups of three digits, such as `","` in `1,234.5`.
         encoding: of the text. Default: UTF-8, with a byte-order mark or without.
-        compression: `"gzip"`, `"bz2"`, `"xz"`, `"zip"` or None. Default: as the name ends.
+        compression: `"gzip"`, `"bz2"`, `"xz"`, `"zip"` or None. Default: by the ending of the name.
         **options: others of `pandas.read_csv`, such as `quotechar=` or `nrows=`.
 
     Returns:
         A `TimeSeries` of float64.
 
     Raises:
-        ValueError: no rows, an unknown column, text where a number belongs (line and column are
-            named), a number beyond what float64 holds, a line with too few or too many cells,
-            times unsorted or twice.
+        ValueError: no rows, an unknown column, text in place of a number (the error names line and
+            column), a number beyond float64, a line with too few or too many cells, times
+            unsorted or twice.
         FileNotFoundError: no such file.
 
     Example:

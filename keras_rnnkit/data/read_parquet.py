@@ -37,10 +37,10 @@ def read_parquet(
 
     Args:
         path: the file.
-        time: name of the column of times: dates, text or whole numbers. Default: the first column
-            of dates, or the index that pandas wrote.
-        group: name of the column that tells the series of a panel apart, or of several.
-        names: columns to take, in this order. Default: all but `time` and `group`.
+        time: name of the column of times: dates, text or integers. Default: the first column of
+            dates, or the index that pandas wrote.
+        group: name of the column that says to which series of a panel a row belongs, or of several.
+        names: columns to read, in this order. Default: all but `time` and `group`.
         drop: columns to leave out.
         time_format: of text or numbers in `time`.
         missing: numbers that stand for a missing value, or a mapping from column to its numbers.
@@ -48,7 +48,7 @@ def read_parquet(
         sort: sort the rows by time inside each group.
         duplicates: `"error"`, or keep the `"first"` or `"last"` row of each time and group.
         zone: name of the time zone of the times. Default: that of the column.
-        store: path of a `.npy` file to write the rows to, and to map.
+        store: path of a `.npy` file to write the rows to and to map.
 
     Returns:
         A `TimeSeries` of float64.

@@ -32,29 +32,29 @@ OPTIONAL = ("across_gap", "other_part", "between_strides", "missing", "padding",
 
 @dataclass(frozen=True)
 class PartReport:
-    """What one part of a series gives.
+    """The windows of one part of a series.
 
     Attributes:
-        rows: of the series.
+        rows: rows of the series.
         possible: starts at which a window fits into its group.
         across_gap: of these, starts whose window would cross a gap in time.
         other_part: starts whose targets lie in another part.
-        between_strides: starts passed over by `stride`.
+        between_strides: starts skipped by `stride`.
         missing: windows that would read a missing value.
-        windows: what is left.
+        windows: the windows that exist.
         input_rows: rows that are an input of some window.
         target_rows: rows that are a target of some window.
-        batches: of an epoch.
-        padding: rows of these batches that hold no window, with `stateful_batches`: their weight
+        batches: batches of an epoch.
+        padding: samples of these batches without a window, with `stateful_batches`: their weight
             is 0.
-        begins: windows whose row must forget its state first, with `stateful_batches`.
-        bytes_held: by the dataset, besides the series itself.
-        groups: of the series.
-        groups_without_window: of these, with no window.
-        missing_by_column: rows that lack a value, by column that the windows use.
-        first_target: time of the first row that may be a target, on the clock of the series' zone;
-            None without times or such rows.
-        last_target: of the last.
+        begins: windows before which the state must be reset, with `stateful_batches`.
+        bytes_held: memory of the dataset, besides the series itself.
+        groups: groups of the series.
+        groups_without_window: groups without a window.
+        missing_by_column: rows without a value, by column that the windows use.
+        first_target: time of the first row that may be a target, in local time; None without times
+            or such rows.
+        last_target: time of the last such row.
         reason: why there is no window; empty where there is one.
     """
 
@@ -81,18 +81,18 @@ class PartReport:
 
 @dataclass(frozen=True)
 class WindowReport:
-    """The report of `describe`; prints as a table.
+    """The result of `describe`; prints as a table.
 
     Attributes:
         parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
-        split_check: what the check of the split says; empty for a series.
+        split_check: the result of the check of the split; empty for a series.
         given_away: targets that a window's inputs show: features too, and read at a row that is a
             target (`delay` of 0 or less).
-        given_steps: how many of a window's target rows are among its inputs, and how many it has.
-        read_across: rows that windows without targets read in a part and that are targets of
-            another, by both names: a leak where inputs serve as targets.
+        given_steps: how many targets of a window are among its inputs, and how many it has.
+        read_across: rows that windows without targets read in one part and that are targets of
+            another, by both names: a leak if inputs are used as targets.
         scaled: columns of the windows that `scaler` scales.
-        unscaled: columns of the windows that stay as they are, where there is a scaler.
+        unscaled: columns of the windows that are not scaled, if there is a scaler.
         zone: name of the time zone that the times are of, or None.
         told: what is likely a mistake, in sentences: a step of time that most rows do not keep,
             targets far from 0 that no scaler scales.
@@ -188,11 +188,11 @@ class WindowReport:
 
 @takes_options(Batches)
 def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
-    """How many windows a series or split gives, which are dropped and why.
+    """Count the windows of a series or split, those that are dropped, and why.
 
     Args:
-        series: a `TimeSeries`, array or DataFrame, or the `Split` of one: then its check is
-            called too.
+        series: a `TimeSeries`, array or DataFrame, or a `Split` of one, which is then checked
+            too.
         spec: the windows.
         **options: as in `window_dataset`.
 
@@ -202,8 +202,8 @@ def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
         no window.
 
     Raises:
-        ValueError: as `window_dataset`, but for a series without any window, or with numbers that
-            `dtype` cannot hold; or the split leaks.
+        ValueError: as `window_dataset`, except for a series without any window, or with numbers
+            that `dtype` cannot hold; or the split leaks.
 
     Example:
         >>> import numpy as np
@@ -299,7 +299,7 @@ def _used(spec: WindowSpec) -> tuple[str, ...]:
 
 
 class _Whole(NamedTuple):
-    """What is the same for all parts of a series: windows of any stride, whatever their part."""
+    """What is the same for all parts of a series: windows of any stride in any part."""
 
     possible: int
     unbroken: int

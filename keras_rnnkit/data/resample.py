@@ -1,4 +1,4 @@
-"""resample: rows at any times -> rows at even steps, by the rules of pandas."""
+"""resample: rows at any times to rows at regular intervals, by the rules of pandas."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,29 +24,30 @@ def resample(
     gap: Any = None,
     mark: str = "filled",
 ) -> TimeSeries:
-    """Rows at any times, such as those of events, to rows at even steps.
+    """Resample rows at any times, such as events, to rows at regular intervals.
 
-    In each group the rows of each step become one, as `DataFrame.resample` of pandas makes it: a
-    step begins on a whole multiple from midnight on, its time is that of its beginning, and days
-    and months are those of the series' zone. A step without a row is left out, which makes a gap.
+    In each group the rows of each interval become one, as in `DataFrame.resample` of pandas.
+    Intervals are counted from midnight, and have the time of their beginning. Days and months are
+    those of the zone of the series. An interval without a row is left out, which makes a gap.
 
     Args:
         series: the series, or what `TimeSeries` takes; its times must be dates.
-        freq: the step: `"10min"`, `"1h"`, `"1D"`, `"1month"`, a timedelta.
-        how: what becomes of the values of a step, by pandas' name for it: `"mean"`, `"sum"`,
+        freq: the interval: `"10min"`, `"1h"`, `"1D"`, `"1month"`, a timedelta.
+        how: how to aggregate the values of an interval, by pandas' name: `"mean"`, `"sum"`,
             `"min"`, `"max"`, `"median"`, `"first"`, `"last"`, `"count"`; or a mapping from column
-            to it (others: `"mean"`). Missing values are passed over.
-        fill: what stands in a step without a value: None leaves it missing, `"ffill"` repeats the
-            last one, `"linear"` lies on the line between its neighbours in time.
+            to it (others: `"mean"`). Missing values are skipped.
+        fill: how to fill an interval without a value: None leaves it missing, `"ffill"` repeats the
+            last value, `"linear"` interpolates in time.
         gap: the longest time between two values of a column over which it is filled, such as
             `"1h"`; needed with `fill`.
-        mark: with `fill`, name of one more column: 1 where a value of the row was filled, else 0.
+        mark: with `fill`, name of an additional column: 1 if a value of the row was filled, else 0.
 
     Returns:
-        A `TimeSeries` of float64 with that step.
+        A `TimeSeries` of float64 with that sampling rate.
 
     Raises:
-        ValueError: times that are no dates, a name that pandas does not know, `fill` without `gap`.
+        ValueError: times that are not dates, a name that pandas does not know, `fill` without
+            `gap`.
 
     Example:
         >>> import numpy as np
@@ -124,7 +125,7 @@ def resample(
 
 
 def _near(frame: Any, steps: Any, longest: Any) -> np.ndarray:
-    """`(steps, columns)` whether the values before and after a step are no further apart."""
+    """`(steps, columns)` whether the values around an interval are close enough to fill it."""
     near = np.zeros((len(steps), frame.shape[1]), dtype=bool)
     at = steps.to_numpy()
     for column, name in enumerate(frame.columns):

@@ -1,4 +1,4 @@
-"""Scaler: each column to zero mean and unit variance, by statistics of training rows alone."""
+"""Scaler: each column to zero mean and unit variance, with statistics from the training part."""
 
 import hashlib
 import json
@@ -20,30 +20,31 @@ LARGEST_CODE = 31
 
 
 class Scaler:
-    """Scales each column to zero mean and unit variance; statistics from training rows alone.
+    """Scales each column to zero mean and unit variance, with statistics from the training part.
 
-    `fit` reads only the rows that may be targets of the part it is given, so a part that comes
-    from `split` cannot let validation rows into the statistics. Missing values are passed over. A
-    column that is constant (or nearly so, to the precision of the series) is only centred.
+    `fit` reads only the rows that may be targets of the part it is given, so no validation rows of
+    a `split` enter the statistics. Missing values are skipped. A column that is constant (or
+    nearly, to the precision of the series) is only centred.
 
-    Columns that are no measurements stay as they are unless `names` holds them: those of whole
-    numbers from 0 to 31 that come up again (0 and 1, classes, hours of the day), and the static
-    ones of a panel, which are constant in each group and not the same in all (store numbers,
-    areas). The scaler's `repr` and `describe` tell which columns are scaled.
+    Columns that look like codes are not scaled unless `names` names them: integers from 0 to 31
+    that repeat (0 and 1, classes, hours of the day), and static columns of a panel, which are
+    constant in each group and not the same in all (store numbers, areas). The `repr` of the scaler
+    and `describe` show which columns are scaled.
 
     Args:
-        names: columns to scale; the others stay as they are. Default: all measurements.
-        by_group: statistics of each group apart, but for static columns, which would all become
-            0: those that `names` holds are scaled by the statistics of all groups. A group that
-            has no training row cannot be scaled.
+        names: columns to scale; the others are not scaled. Default: all that do not look like
+            codes.
+        by_group: whether each group has its own statistics. Static columns, which would all become
+            0, are scaled by the statistics of all groups, if `names` names them. A group without a
+            training row cannot be scaled.
 
     Attributes:
         mean: `(groups, columns)` float64, one row without `by_group`.
         scale: `(groups, columns)` float64 standard deviation, 1 for a constant column.
         columns: names of the scaled columns.
-        unscaled: names of the columns that stay as they are.
+        unscaled: names of the columns that are not scaled.
         constant: names of the scaled columns that are constant (in some group).
-        fitted_rows: `(parts, 2)` rows that the statistics come from.
+        fitted_rows: `(parts, 2)` rows from which the statistics come.
 
     Example:
         >>> import numpy as np
@@ -72,7 +73,7 @@ class Scaler:
         self._whole: tuple[str, ...] = ()  # scaled unasked, though all their numbers are whole
 
     def fit(self, series: Any) -> "Scaler":
-        """Take the statistics from a series' rows that may be targets, in one pass.
+        """Compute the statistics from the rows of a series that may be targets, in one pass.
 
         Args:
             series: the training part, as `split` returns it.
@@ -131,11 +132,11 @@ class Scaler:
     def transform(self, series: Any) -> TimeSeries:
         """The series with its columns scaled, as a float32 copy.
 
-        To scale without a copy of your own, give the scaler to `window_dataset` instead.
+        To scale without a copy, pass the scaler to `window_dataset` instead.
 
         Raises:
             ValueError: the scaler is not fitted, a column is missing, a group was not fitted, or
-                float32 cannot hold a column that stays as it is.
+                float32 cannot hold a column that is not scaled.
         """
         series = as_series(series)
         scaled = np.empty(series.values.shape, dtype=np.float32)
@@ -148,7 +149,7 @@ class Scaler:
         return series.with_values(scaled)
 
     def affine(self, series: TimeSeries) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and scale for each group and column of a series, 0 and 1 where it is not scaled.
+        """Mean and scale for each group and column of a series; 0 and 1 for columns not scaled.
 
         Returns:
             Two arrays `(groups, columns)` float64, of one row without `by_group`.
@@ -165,10 +166,10 @@ class Scaler:
         return mean, scale
 
     def check_targets(self, names: Sequence[str]) -> None:
-        """Refuse columns that may be labels and were scaled without being named.
+        """Refuse targets that may be labels and were scaled without being named.
 
         Raises:
-            ValueError: a column of whole numbers that are more than codes.
+            ValueError: a column of integers beyond codes.
         """
         doubtful = [name for name in names if name in self._whole]
         if doubtful:
@@ -185,18 +186,18 @@ class Scaler:
         """Values back in real units.
 
         Args:
-            values: scaled values or predictions. For several names the last axis holds one of each;
-                for one name the shape is free, such as `(batch,)` or `(batch, horizon)`.
-            names: the columns that the values belong to; a column that is not scaled stays.
-            groups: with `by_group`, the label of the group of each entry of the first axis, as
-                `return_index` gives it.
+            values: scaled values or predictions. With several names the last axis is that of the
+                columns; with one name any shape, such as `(batch,)` or `(batch, horizon)`.
+            names: the columns of the values; columns that are not scaled stay unchanged.
+            groups: with `by_group`, the label of the group of each sample, as `return_index`
+                gives it.
 
         Returns:
             An array of the same shape, floating.
 
         Raises:
-            ValueError: the last axis does not fit the names, a name that the fitted series does
-                not have, or groups are needed and not given.
+            ValueError: the last axis does not fit the names, an unknown name, or groups are needed
+                and not given.
         """
         self._check_fitted()
         values = np.asarray(values)
@@ -221,18 +222,18 @@ class Scaler:
         return values * scale[at].reshape(shape) + mean[at].reshape(shape)
 
     def as_layer(self, names: str | Sequence[str], *, invert: bool = False) -> Any:
-        """The scaling as a `keras.layers.Normalization`, to ride inside a model.
+        """The scaling as a `keras.layers.Normalization` layer, to put into a model.
 
-        The model then takes and gives real units, and needs no scaler beside it. The layer
-        computes in the model's precision, float32 as a rule.
+        The model then takes and returns real units, and needs no scaler. The layer computes in
+        the precision of the model, by default float32.
 
         Args:
-            names: the columns on the last axis of the layer's input, in their order; one that is
-                not scaled stays.
-            invert: scale back instead.
+            names: the columns on the last axis of the input, in order; columns that are not scaled
+                stay unchanged.
+            invert: from scaled values to real units instead.
 
         Raises:
-            ValueError: a scaler by group, which a layer without the group cannot apply; a column
+            ValueError: a scaler with `by_group`, since a layer does not know the group; a column
                 that varies by less than `keras.config.epsilon()`, which the layer would divide by.
         """
         import keras
@@ -261,7 +262,7 @@ class Scaler:
         return layer
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the scaler as JSON with a checksum, whole or not at all."""
+        """Write the scaler as JSON with a checksum; never an incomplete file."""
         self._check_fitted()
         content = {
             "names": None if self.names is None else list(self.names),
@@ -283,7 +284,7 @@ class Scaler:
         """Read a scaler that `save` wrote.
 
         Raises:
-            ValueError: the file is not one, or is not as it was written.
+            ValueError: the file holds no scaler, or was changed.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -335,7 +336,7 @@ class Scaler:
         return f"Scaler({'; '.join(told)})"
 
     def _of_columns(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and scale of columns, `(groups, names)`; 0 and 1 where they are not scaled."""
+        """Mean and scale of columns, `(groups, names)`; 0 and 1 for columns not scaled."""
         unknown = [name for name in names if name not in (*self.columns, *self.unscaled)]
         if unknown:
             raise ValueError(
@@ -355,7 +356,7 @@ class Scaler:
             raise ValueError("the scaler is not fitted: call fit with the training part first.")
 
     def _group_positions(self, groups: Sequence[Any] | np.ndarray) -> np.ndarray:
-        """Row of the statistics for each label."""
+        """Row of the statistics, for each label."""
         if groups is self.groups:
             at = np.arange(len(self.groups))
         else:
@@ -389,7 +390,7 @@ class _Moments:
         self.whole = np.ones(columns, dtype=bool)
 
     def add(self, at: np.ndarray, offsets: np.ndarray, block: np.ndarray) -> None:
-        """Take in more rows.
+        """Add rows.
 
         Args:
             at: groups of these rows, each once.

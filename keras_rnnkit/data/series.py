@@ -24,7 +24,7 @@ ON_DISK = ("h5py", "zarr", "dask")
 
 
 class Runs:
-    """Groups whose rows lie together, as `group=` of a `TimeSeries`.
+    """Groups whose rows are contiguous, as `group=` of a `TimeSeries`.
 
     Args:
         bounds: `(groups + 1,)` first row of each, and the number of rows.
@@ -47,55 +47,56 @@ def row_chunks(values: np.ndarray) -> Iterator[slice]:
 
 
 class TimeSeries:
-    """Rows of numbers in time order: one series, or a panel of many told apart by `group`.
+    """Rows of numbers in time order: one series, or a panel of many, distinguished by `group`.
 
-    Inside a group rows follow each other in time; between two rows that are further apart than
-    one step of time lies a *gap*. A run of rows of one group without a gap is a *segment*, and a
-    window never leaves its segment.
+    Each row is a time step. Between two rows of a group that are further apart than the sampling
+    rate `freq` lies a *gap*. A run of rows of one group without a gap is a *segment*, and a window
+    never leaves its segment.
 
     Args:
         values: numbers, shape `(rows, columns)` or `(rows,)`, or `(series, time steps, columns)` of
             series of equal length, with a `group` label for each series (by default its number)
             and a `time` for each step; or a DataFrame that narwhals reads
             (pandas, polars, PyArrow, ...); or the path of a `.npy` file, which is mapped, not
-            read. Floating arrays and memory maps are kept without a copy; whole numbers that are
-            no map become floating. NaN and infinity mean missing.
-        names: column names. From a DataFrame: the columns to take. Default: all of them, or
+            read. Floating-point arrays and memory maps are not copied; other arrays of integers
+            are converted to floating point. NaN and infinity are missing values.
+        names: column names. From a DataFrame: the columns to read. Default: all of them, or
             `"0"`, `"1"`, ... for an array.
-        time: `(rows,)` times (`datetime64`, `datetime`, text) or whole numbers, increasing inside
-            a group; from a DataFrame, the name of its column (by default its only column of
+        time: `(rows,)` times (`datetime64`, `datetime`, text) or integers, increasing in each
+            group; from a DataFrame, the name of its column (by default its only column of
             dates, or its pandas `DatetimeIndex`). None: rows follow each other without a gap.
         group: `(rows,)` labels, or a DataFrame's column, or several columns. Rows of one group need
-            not lie together; they are gathered (stably), groups in order of first appearance.
-        missing: value or values that stand for a missing one, such as `[-9999]`, or a mapping
-            from column name to them. They become NaN (in a copy), as masked entries of a NumPy
-            masked array do.
-        freq: step of time between rows: `"10min"`, `"1h"`, a timedelta, an integer for integer
-            times; or `"rows"`: every row follows the one before, whatever their times. A step in
-            days, weeks, months or years is counted on the calendar of the zone. Default: the
-            commonest step, which must be that of every group.
+            not be contiguous; they are brought together in order, groups in order of first
+            appearance.
+        missing: number or numbers that stand for a missing value, such as `[-9999]`, or a mapping
+            from column name to them. They become NaN (in a copy), as do masked entries of a NumPy
+            masked array.
+        freq: sampling rate, the step of time between rows: `"10min"`, `"1h"`, a timedelta, an
+            integer for integer times; or `"rows"`: every row follows the one before, whatever
+            their times. Days, weeks, months and years are counted on the calendar of the zone.
+            Default: the commonest step, which must be that of every group.
         time_format: `strptime` format of text in `time`, `"unix"` or `"count"`; see `read_csv`.
-        zone: name of the time zone that the times are of, such as `"Europe/Berlin"`. Times that
-            tell their offset from UTC, and seconds since 1970, are counted in it; others are what
-            its clock shows. Default: the zone that the times tell themselves, or none.
+        zone: name of the time zone, such as `"Europe/Berlin"`. Times with an offset from UTC, and
+            seconds since 1970, are converted to it; others are taken for local times there.
+            Default: the zone of the times, if they have one.
 
     Attributes:
-        values: `(rows, columns)` floating, or whole numbers in a memory map.
+        values: `(rows, columns)` floating point, or integers in a memory map.
         names: column names.
-        time: `(rows,)` `datetime64` or `int64`, or None; in UTC where the series has a zone.
-        zone: the `tzinfo` that the times are of, or None.
+        time: `(rows,)` `datetime64` or `int64`, or None; in UTC if the series has a zone.
+        zone: the time zone, a `tzinfo`, or None.
         freq: `timedelta64`, int, `"rows"` or None.
         groups: labels of the groups, in order; `(None,)` without `group`.
         bounds: `(len(groups) + 1,)` first row of each group, and the number of rows.
         target_rows: `(parts, 2)` `[start, stop)` rows that may be targets: all of them, until
             `split` narrows them.
-        gathered: whether the rows stand in another order than they came in.
-        made: what columns that `with_columns` added are made of, by name: those that are made again
-            for rows that come.
+        gathered: whether the rows are in another order than in the input.
+        made: rules of columns added by `with_columns`, by name: those that are computed again for
+            future rows.
 
     Raises:
-        ValueError: no rows, a column that holds no number at all, times unsorted or twice,
-            a group whose rows follow each other at another step, names that do not fit.
+        ValueError: no rows, a column without any number, times unsorted or twice, a group with
+            another sampling rate, names that do not fit.
 
     Example:
         >>> import numpy as np
@@ -181,7 +182,7 @@ class TimeSeries:
 
     @property
     def local_time(self) -> np.ndarray | None:
-        """`(rows,)` what the clock of the zone shows at each row; `time` itself without a zone."""
+        """`(rows,)` local time of each row; without a zone the same as `time`."""
         if self.time is None or self.zone is None:
             return self.time
         return to_local(self.time, self.zone)
@@ -221,10 +222,10 @@ class TimeSeries:
         time_format: str | None = None,
         zone: str | tzinfo | None = None,
     ) -> "TimeSeries":
-        """A panel of a wide table: one that has a column, or a row, for each series.
+        """A panel from a wide table, which has a column or a row for each series.
 
-        Each series goes from its first value to its last, so that their lengths may differ; what
-        is missing in between stays missing.
+        Each series goes from its first value to its last, so that their lengths may differ. Missing
+        values in between stay missing.
 
         Args:
             table: a DataFrame; or, with a column for each series, a `TimeSeries`, as `read_csv`
@@ -232,10 +233,11 @@ class TimeSeries:
             series: `"columns"`: a column is a series, a row is a time (electricity, exchange
                 rates); `"rows"`: a row is a series, a column is a time step (M4, M5).
             time: with `"columns"` the column of times, as in `TimeSeries`; with `"rows"` the time
-                of each column of steps. Default there: the names of the columns where these are
-                dates, else 0, 1, ...
-            group: with `"rows"`, the column that names the series, or several. Default: its number.
-            names: the columns to take. Default: all of numbers.
+                of each column of steps. Default there: the names of the columns if these are dates,
+                else 0, 1, ...
+            group: with `"rows"`, the column that names the series, or several. Default: the row
+                number.
+            names: the columns to read. Default: all columns of numbers.
             value: name of the one column of the panel.
             freq: step of time between rows; see `TimeSeries`.
             time_format: of times in text; see `TimeSeries`.
@@ -258,15 +260,14 @@ class TimeSeries:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "TimeSeries":
-        r"""Open what `read_csv` or `read_parquet` wrote with `store=`, mapped, not read.
+        r"""Open a file that `read_csv` or `read_parquet` wrote with `store=`, as a memory map.
 
         Args:
-            path: of the `.npy` file; its times and groups lie in it behind the rows.
+            path: of the `.npy` file, which also holds times and groups.
 
         Raises:
             FileNotFoundError: it is not there.
-            ValueError: it is not whole, or the table that it was made of is still there and has
-                changed since.
+            ValueError: it is not complete, or the table that it was made from has changed since.
 
         Example:
             >>> import pathlib, tempfile
@@ -298,14 +299,14 @@ class TimeSeries:
         return np.searchsorted(self.bounds, rows, side="right") - 1
 
     def of_rows(self, table: np.ndarray, rows: slice) -> np.ndarray:
-        """What a table says of the group of each of these rows.
+        """The entries of a table of groups, for some rows.
 
         Args:
-            table: `(groups, ...)`, or `(1, ...)` where it says the same of all groups.
+            table: `(groups, ...)`, or `(1, ...)` if it is the same for all groups.
             rows: `[start, stop)`.
 
         Returns:
-            `(rows, ...)`, or `(1, ...)` where it is the same for all of these rows.
+            `(rows, ...)`, or `(1, ...)` if it is the same for all of these rows.
         """
         if len(table) == 1:
             return table
@@ -323,7 +324,7 @@ class TimeSeries:
         return np.concatenate(found)
 
     def missing_counts(self) -> dict[str, int]:
-        """The number of rows that lack a value, by name of the columns where there are any."""
+        """The number of missing values by column name, for columns that have any."""
         counts = np.zeros(len(self.names), dtype=np.int64)
         for _, present in self._present(self.columns()):
             counts += len(present) - np.count_nonzero(present, axis=0)
@@ -375,15 +376,15 @@ class TimeSeries:
         return np.stack([starts, stops], axis=1).astype(np.int64)
 
     def only_targets(self, target_rows: np.ndarray) -> "TimeSeries":
-        """The same rows, of which only these `(parts, 2)` `[start, stop)` may be targets."""
+        """The same rows, where only these, `(parts, 2)` `[start, stop)`, may be targets."""
         view = copy.copy(self)
         view.target_rows = np.asarray(target_rows, dtype=np.int64).reshape(-1, 2)
         return view
 
     def with_values(self, values: np.ndarray) -> "TimeSeries":
-        """Other values `(rows, columns)` under the same names, times and targets.
+        """A copy with other values, `(rows, columns)`, and the same names, times and targets.
 
-        No column is made again of these: see `with_columns`.
+        Columns of `with_columns` are not computed again.
         """
         if values.shape != self.values.shape:
             raise ValueError(
@@ -395,18 +396,18 @@ class TimeSeries:
         return view
 
     def with_columns(self, columns: Mapping[str, Any]) -> "TimeSeries":
-        """The same rows with more columns, as a copy.
+        """A copy with more columns: covariates, lags, the calendar.
 
         Args:
-            columns: by name, a number for each row, in the order of `values`; or what they are made
-                of, and made again for rows that `append` and `forecast_windows` add: a function of
-                times (what the clock of the zone shows), such as `calendar` gives; a lag
-                `(column, rows)`, the value so many rows before in the same segment, missing where
-                there is none; or a mapping from the label of each group to its number.
+            columns: by name, a number for each row, in the order of `values`; or a rule, which is
+                also applied to the rows that `append` and `forecast_windows` add: a function of
+                times (local times), such as those of `calendar`; a lag `(column, rows)`, the value
+                some rows before in the same segment, missing at its beginning; or a mapping from
+                the label of each group to its number.
 
         Raises:
-            ValueError: a name that the series has, a function without times, a column that does
-                not fit the rows or holds text, a group without a number.
+            ValueError: a name that exists already, a function without times, a column that does not
+                fit the rows or holds text, a group without a number.
 
         Example:
             >>> import numpy as np
@@ -430,18 +431,18 @@ class TimeSeries:
         return view
 
     def append(self, rows: Any) -> "TimeSeries":
-        """The series with rows that follow it, which alone may be targets.
+        """The series with new rows, which alone may be targets.
 
-        So its windows are those whose targets are new; `only_targets` widens them again. Columns
-        that `with_columns` made are made for the new rows too.
+        So its windows are those with new targets; `only_targets` changes that. Columns of
+        `with_columns` are computed for the new rows too.
 
         Args:
             rows: a `TimeSeries`, array or DataFrame with the columns of this one (by name) and, as
                 this one, with times and groups. A group may be new.
 
         Raises:
-            ValueError: a column is missing, a row that does not lie behind the last of its group,
-                or times, zone or groups that the other does not have.
+            ValueError: a column is missing, a row does not follow the last one of its group, or
+                only one of the two has times, a zone or groups.
 
         Example:
             >>> import numpy as np
@@ -480,14 +481,14 @@ class TimeSeries:
         counts: np.ndarray,
         freq: Any = None,
     ) -> "TimeSeries":
-        """The series with rows behind the last of their groups; see `append`.
+        """The series with rows after the last of their groups; see `append`.
 
         Args:
-            values: `(rows, columns)` in the columns that are not made.
+            values: `(rows, columns)` of the columns without a rule.
             time: `(rows,)`, or None.
             groups: labels of the groups that the rows are of, in their order.
             counts: rows of each of them.
-            freq: step of time, where the series has none.
+            freq: step of time, if the series has none.
         """
         names = [name for name in self.names if name not in self.made]
         labels = None
@@ -532,7 +533,7 @@ class TimeSeries:
         return view
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: of rows in a file its path, of evenly spaced times their runs."""
+        """For pickle: of rows in a file the path, of evenly spaced times the runs."""
         state = {**self.__dict__, "values": pack_map(self.values)}
         if self.time is not None:
             state["time"] = pack_map(self.time)
@@ -548,7 +549,7 @@ class TimeSeries:
             self.time = self._evenly(*self.time)
 
     def _evenly(self, firsts: np.ndarray) -> np.ndarray:
-        """Times that follow the first of each segment at even steps; empty without such a step."""
+        """Times at regular intervals after the first of each segment; empty without a step."""
         step = self.freq
         calendar = isinstance(step, np.timedelta64) and np.datetime_data(step.dtype)[0] in "MY"
         if step is None or step == "rows" or calendar:
@@ -593,7 +594,7 @@ class TimeSeries:
 
 
 def as_series(series: Any) -> TimeSeries:
-    """The series itself, or one made of a plain array or DataFrame."""
+    """The series itself, or one made from an array or DataFrame."""
     if isinstance(series, tuple) and hasattr(series, "train"):  # `split` lies above this module
         raise TypeError(
             "expected one series, received the Split of one. Pass a part of it: its .train, "
@@ -607,7 +608,7 @@ def as_series(series: Any) -> TimeSeries:
 def _columns(
     values: Any, names: Sequence[str] | None, time: Any, group: Any
 ) -> tuple[np.ndarray, tuple[str, ...], Any, Any]:
-    """Values as a floating matrix with its names, and time and group as columns."""
+    """Values as a floating-point matrix with its names, and time and group as columns."""
     if isinstance(names, str):
         raise ValueError(f"names= must be a list of column names, received the text {names!r}.")
     if isinstance(values, (str, PathLike)):
@@ -685,7 +686,7 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _floating(values: np.ndarray) -> np.ndarray:
-    """Floating values; whole numbers in a map stay, to be read as floating batch by batch."""
+    """Floating-point values; integers in a map stay, and are converted batch by batch."""
     if values.dtype.kind == "f":
         return values
     if values.dtype.kind not in "biu":
@@ -773,7 +774,7 @@ def _holds_dates(column: Any) -> bool:
 
 
 def _refuse_lost_index(index: Any) -> None:
-    """Refuse a pandas index that tells rows apart and would be dropped without a word."""
+    """Refuse a pandas index that identifies rows and would be dropped silently."""
     if getattr(index, "nlevels", 1) > 1 or index.dtype.kind not in "iub":
         raise ValueError(
             f"the DataFrame's index ({type(index).__name__} {list(index.names)}) is no column and "
@@ -831,7 +832,7 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
 
 
 def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Labels as numbers or text, which can be written to a file beside the model."""
+    """Labels as numbers or text, which can be written to a file."""
     if labels.dtype.kind in "fOmM":
         # What differs from itself is NaN or NaT; pandas's NA answers neither way.
         lost = [
@@ -859,7 +860,7 @@ def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def without_sentinels(
     values: np.ndarray, names: tuple[str, ...], missing: float | Sequence[float] | Mapping[str, Any]
 ) -> np.ndarray:
-    """The values, with NaN (in a copy) for those that stand for a missing one."""
+    """The values, with NaN (in a copy) for those that stand for a missing value."""
     if not isinstance(missing, Mapping):
         missing = dict.fromkeys(names, missing)
     missing = {name: _numbers(sentinels) for name, sentinels in missing.items()}
@@ -914,7 +915,7 @@ def _check_one_step(
     groups: tuple[Any, ...],
     bounds: np.ndarray,
 ) -> None:
-    """Refuse a group most of whose rows follow each other at a step that is not the panel's."""
+    """Refuse a group whose commonest step is not that of the panel."""
     lengths = np.diff(bounds)
     taken = np.add.reduceat(np.append(follows, False), bounds[:-1], dtype=np.int64)
     doubtful = (taken * 2 < lengths - 1) & (lengths > 2)

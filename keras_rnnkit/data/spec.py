@@ -1,4 +1,4 @@
-"""WindowSpec: which rows make a window. Index arithmetic alone: no data, no TensorFlow."""
+"""WindowSpec: which rows make a window. Index arithmetic only: no data, no TensorFlow."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -18,35 +18,39 @@ Reads = tuple[np.ndarray, range | tuple[int, ...]]
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """Which rows a window reads and which rows it is to predict.
+    """Which time steps a window reads (lookback window), and which it predicts (horizon).
 
-    The inputs are `length = ceil(lookback / step)` rows `s, s + step, ..., e`. The targets are the
-    rows `e + delay + j * horizon_step` for `j = 0 ... horizon - 1`. All of a window lies in one
-    segment. Starts `s` are taken every `stride` rows, counted from the first possible window of
-    each segment; a window that is left out for a missing value does not move the others.
+    All lengths are counted in rows, one for each time step. The inputs are
+    `length = ceil(lookback / step)` rows `s, s + step, ..., e`. The targets are the rows
+    `e + delay + j * horizon_step` for `j = 0 ... horizon - 1`. All of a window lies in one segment.
+    Starts `s` are taken every `stride` rows, counted from the first possible window of each
+    segment. A window that is left out for a missing value does not move the others.
 
     Args:
-        lookback: rows from the first input row to one past the last, before rounding to `step`.
-        step: rows from one input row to the next.
-        delay: rows from the last input row to the first target; 1 is the next row, 0 the last
-            input row itself (for targets that are not inputs), less lies among the inputs or before
-            them. A list, such as `[1, 6, 24]`, gives every target row instead of `horizon`.
-        horizon: target rows of a window.
-        horizon_step: rows from one target row to the next.
+        lookback: length of the lookback window: rows from the first input to one past the last,
+            before rounding to `step`.
+        step: rows from one input to the next.
+        delay: rows from the last input to the first target. 1 is the next row, 0 the last input row
+            itself (for targets that are not inputs); a negative delay lies among the inputs or
+            before them. A list, such as `[1, 6, 24]`, gives all targets, in place of `horizon`.
+        horizon: number of target rows.
+        horizon_step: rows from one target to the next.
         stride: rows from the start of one window to the start of the next.
-        pad: input rows of a window that may lie before its segment, at most `length - 1`: for short
-            series, and the first rows of any. They are 0, and a mask `(batch, length)` tells them.
-        pad_targets: target rows at the end of a window that may be unknown, at most `horizon - 1`:
-            behind the segment, in another part, or without a value. They are 0, and so is their
-            weight.
-        features: columns read as inputs. Default: all but `known` and `static`.
+        pad: number of input rows that may lie before the segment, at most `length - 1`: for short
+            series, and the first rows of any series. They are padding: 0, with a mask
+            `(batch, length)`.
+        pad_targets: number of targets at the end of a window that may be unknown, at most
+            `horizon - 1`: after the segment, in another part, or missing. They are 0, and so is
+            their sample weight.
+        features: columns read as inputs (past covariates and past values of the target). Default:
+            all but `known` and `static`.
         targets: columns to predict. Default: the features that are not `known`. `()`: none, for
             prediction.
-        known: columns known ahead (calendar, plans), read at the target rows. One may be a feature
-            too.
-        static: columns that are constant in each group, read once for a window.
-        categories: columns among the features, known and static ones that hold whole numbers from 0
-            on, for an `Embedding`: never scaled, and inputs of their own, in int32.
+        known: known future covariates (calendar, plans), read at the target rows. They may be
+            features too.
+        static: static covariates, constant in each group, read once for a window.
+        categories: columns among features, known and static ones that hold integers from 0 on, for
+            an `Embedding`: never scaled, and inputs of their own, in int32.
 
     Raises:
         ValueError: an argument out of its range, or a column in two roles.
@@ -152,9 +156,9 @@ class WindowSpec:
         static: Sequence[str] = (),
         categories: Sequence[str] = (),
     ) -> "WindowSpec":
-        """Windows with a target for every input row, for `return_sequences=True`: sequence labels.
+        """Windows with a target for every input row, for `return_sequences=True` (many-to-many).
 
-        The target of input row `r` is row `r + shift`. The same windows as with
+        The target of input row `r` is row `r + shift`. The windows are the same as with
         `delay=shift - (length - 1) * step`, `horizon=length` and `horizon_step=step`; the targets
         of a part of a split stay in the part.
 
@@ -219,7 +223,7 @@ class WindowSpec:
 
     @property
     def sure_offsets(self) -> range | tuple[int, ...]:
-        """Rows from a window's start to the target rows that it cannot do without."""
+        """Rows from a window's start to the targets that must be known."""
         return self.target_offsets[: self.horizon - self.pad_targets]
 
     @property
@@ -264,7 +268,7 @@ class WindowSpec:
         return np.asarray(starts, np.int64)[..., np.newaxis] + np.array(self.target_offsets)
 
     def roles(self, names: Sequence[str]) -> "WindowSpec":
-        """The same windows with `features` and `targets` spelt out for a series' columns."""
+        """The same windows with all `features` and `targets` for the columns of a series."""
         elsewhere = {*self.known, *self.static}
         features = self.features
         if features is None:
@@ -282,11 +286,11 @@ class WindowSpec:
         return replace(self, features=features, targets=targets)
 
     def numbers(self, names: Sequence[str] | None) -> tuple[str, ...]:
-        """Those of a role's columns that are no categories."""
+        """The columns of a role that are not categories."""
         return tuple(name for name in names or () if name not in self.categories)
 
     def coded(self, names: Sequence[str] | None) -> tuple[str, ...]:
-        """Those of a role's columns that are categories."""
+        """The columns of a role that are categories."""
         return tuple(name for name in names or () if name in self.categories)
 
     def windows(
@@ -298,8 +302,8 @@ class WindowSpec:
             segments: `(segments, 2)` `[start, stop)` runs of rows, one of which holds all of a
                 window, sorted.
             targets: `(parts, 2)` runs of rows that may be targets. All targets of a window lie in
-                them, and so do its inputs that come after its last target.
-            missing: rows that lack a value, sorted, and the offsets at which a window reads them.
+                them, and so do inputs after its last target.
+            missing: rows without a value, sorted, and the offsets at which a window reads them.
         """
         starts = segments - np.array([self.first_row, self.reach - 1])
         starts = starts[starts[:, 0] < starts[:, 1]]
@@ -407,7 +411,7 @@ class Windows:
 
     Attributes:
         first: `(runs,)` first start of each run.
-        ends: `(runs,)` windows up to and with each run.
+        ends: `(runs,)` number of windows up to the end of each run.
         stride: rows from one start to the next in a run.
     """
 
@@ -464,7 +468,7 @@ def _widest(offsets: range | tuple[int, ...]) -> int:
 
 
 def _merged(runs: np.ndarray, widest: int) -> tuple[np.ndarray, np.ndarray]:
-    """The runs without what parts them by fewer than `widest` rows, and those rows.
+    """The runs, joined across gaps of fewer than `widest` rows, and the rows of those gaps.
 
     A window steps over a gap that is narrower than its own steps.
     """
@@ -512,13 +516,13 @@ def covered(
     rows: int,
     bounds: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Whether each of so many rows stands at one of the offsets from the start of a window.
+    """Whether each row is at one of the offsets from the start of a window.
 
     Args:
         windows: the windows.
         offsets: rows from a start.
-        rows: how many.
-        bounds: `(windows, 2)` rows `[start, stop)` that each window is held to, where it may leave
+        rows: number of rows.
+        bounds: `(windows, 2)` rows `[start, stop)` to which each window is limited, if it may leave
             its segment.
     """
     marked = np.zeros(rows, bool)

@@ -1,4 +1,4 @@
-"""split: training, validation and test rows in time order, told apart by their targets."""
+"""split: training, validation and test part in time order, by the rows of their targets."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ __all__ = ["Split", "check_split", "rolling_splits", "split"]
 
 
 class Split(NamedTuple):
-    """The parts of a series; each holds all rows and knows which of them may be targets.
+    """The parts of a series. Each holds all rows, and which of them may be targets.
 
     Attributes:
         train: the training part.
         val: the validation part.
-        test: the test part, or None where nothing is left for it.
+        test: the test part, or None if nothing is left for it.
 
     Example:
         >>> import numpy as np
@@ -34,11 +34,11 @@ class Split(NamedTuple):
 
 
 def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int = 0) -> Split:
-    """Split a series in time order by the rows of its targets.
+    """Split a series in time order, by the rows of its targets.
 
-    Each part keeps all rows, so that the first validation windows may read training rows as
-    inputs; but a row is a target in one part only. A panel is split at the same times in every
-    group, or by whole groups.
+    A row is a target in one part only. Each part keeps all rows as inputs, so that the first
+    validation windows may read training rows. A panel is split at the same times in every group, or
+    by whole groups.
 
     Args:
         series: a `TimeSeries`, array or DataFrame.
@@ -46,8 +46,8 @@ def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int =
             (`"2015-01-01"`, midnight in the zone of the series), or a list of groups by label.
         val: the validation part, likewise.
         test: the test part, likewise. Default: what is left.
-        embargo: rows between two parts that are targets in neither; of use where the values of
-            neighbouring rows overlap (moving averages).
+        embargo: number of rows between two parts that are targets in neither; useful if the values
+            of neighbouring rows overlap (moving averages).
 
     Returns:
         `Split(train, val, test)`.
@@ -94,7 +94,7 @@ def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int =
 def rolling_splits(
     series: Any, *, folds: int, val: float, train: float | None = None, embargo: int = 0
 ) -> Iterator[Split]:
-    """Splits with a rolling origin, for backtests: `folds` validation parts in a row.
+    """Splits with a rolling origin, for backtests (time series cross-validation).
 
     The validation parts follow each other without a gap and end with the last row; each training
     part holds what lies before its validation part.
@@ -162,18 +162,18 @@ def rolling_splits(
 def check_split(
     parts: Sequence[TimeSeries | None], *, scaler: Any = None, spec: WindowSpec | None = None
 ) -> None:
-    """Prove that no row is a target of two parts; `split` calls it itself.
+    """Check that no row is a target of two parts; `split` calls it too.
 
     Args:
-        parts: training, validation and test part, as `split` returns them; None is passed over.
-        scaler: a `Scaler`, to prove that no statistics come from a part but the first.
-        spec: the windows, to prove too that no window without targets (`targets=()`) reads a row
-            that is a target of another part: where labels are cut out of the inputs afterwards, as
-            autoencoders and sequence labels do, that would be a leak.
+        parts: training, validation and test part, as `split` returns them; None is skipped.
+        scaler: a `Scaler`, to check that its statistics come from the first part only.
+        spec: the windows, to check too that no window without targets (`targets=()`) reads a row
+            that is a target of another part. That would be a leak if labels are cut out of the
+            inputs afterwards, as for autoencoders and sequence labels.
 
     Raises:
-        ValueError: names the parts, the rows and their times that leak.
-        TypeError: spec is no `WindowSpec`.
+        ValueError: data leaks; the error names the parts, the rows and their times.
+        TypeError: spec is not a `WindowSpec`.
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""Steps of time: from text to a duration, and the step at which times were taken."""
+"""Steps of time: from text to a duration, and the sampling rate of times."""
 
 import re
 from datetime import timedelta, tzinfo
@@ -57,7 +57,7 @@ def parse_step(step: Any) -> np.timedelta64 | int:
 
 
 def _counted(times: np.ndarray, unit: str, zone: tzinfo | None) -> np.ndarray:
-    """The times, in whose differences steps of a unit are counted.
+    """The times whose differences are counted in steps of a unit.
 
     Days, months and years are those of the zone's calendar: a day is 23 or 25 hours long where the
     clock changes, and 31 January and 28 February are one month apart.
@@ -74,8 +74,8 @@ def steps_between(
 
     Args:
         times: `(rows,)`, in UTC with a zone.
-        step: in days, weeks, months or years it is counted on the calendar (of the zone); else
-            as time that goes by.
+        step: days, weeks, months and years are counted on the calendar (of the zone); other steps
+            as elapsed time.
         zone: of the times.
     """
     unit = np.datetime_data(step.dtype)[0] if isinstance(step, np.timedelta64) else ""
@@ -117,7 +117,7 @@ def infer_step(
 def _commonest(
     times: np.ndarray, inside: np.ndarray, unit: str, zone: tzinfo | None
 ) -> tuple[Any, int]:
-    """The commonest step, the shortest of several, and how often it is taken."""
+    """The commonest step (the shortest of several), and how often it occurs."""
     found = []
     for start in range(0, len(inside), CHUNK_ROWS):
         part = _counted(times[start : start + CHUNK_ROWS + 1], unit, zone)

@@ -1,4 +1,4 @@
-"""A series in one mapped file: its rows, times, groups, and which table they were read from."""
+"""A series in one memory-mapped file: its rows, times, groups, and the table they come from."""
 
 import io
 import json
@@ -21,10 +21,10 @@ TAIL = len(MAGIC) + 8
 
 
 class Spool:
-    """Rows that are written to a file without a name, which ends with this process.
+    """Rows that are written to a temporary file without a name.
 
     Args:
-        folder: where there is room for them.
+        folder: a folder with enough space.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Spool:
         self._file.close()
 
     def append(self, rows: np.ndarray) -> None:
-        """Write some more, of the type of the first."""
+        """Write more rows, of the type of the first."""
         if not len(rows):
             return
         if not self._shape[0]:
@@ -53,7 +53,7 @@ class Spool:
         self._shape = (self._shape[0] + len(rows), *self._shape[1:])
 
     def all(self) -> np.ndarray:
-        """All of them, mapped."""
+        """All rows, mapped."""
         if not self._shape[0]:
             return np.empty(0, self._dtype)
         self._file.flush()
@@ -67,16 +67,16 @@ def write_store(
     series_of: Callable[[np.ndarray], TimeSeries],
     told: dict[str, Any],
 ) -> TimeSeries:
-    """Write rows to a file that is there whole or not at all, and map them.
+    """Write rows to a file, completely or not at all, and map them.
 
-    The file is a `.npy` file of the rows; behind them lie the times and the manifest.
+    The file is a `.npy` file of the rows, followed by the times and the manifest.
 
     Args:
         path: the file to make or replace.
         values: `(rows, columns)`.
         order: rows to write, in this order; None for all of them.
-        series_of: makes the series of the rows that are written, or refuses them.
-        told: what the manifest is to say besides.
+        series_of: makes the series from the rows that are written, or refuses them.
+        told: further entries of the manifest.
     """
     rows = len(values) if order is None else len(order)
     shape = (rows, values.shape[1])
@@ -119,11 +119,11 @@ def _as_json(freq: Any) -> Any:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """What a file says of itself.
+    """The manifest of a file.
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is none that `write_store` made, or has been cut.
+        ValueError: it was not made by `write_store`, or is truncated.
     """
     try:
         with path.open("rb") as file:
@@ -176,7 +176,7 @@ def open_store(path: Path) -> TimeSeries:
 
 
 def identity(source: Path) -> dict[str, Any]:
-    """What tells a file from another one, or from itself before it was changed."""
+    """What distinguishes a file from another one, or from an earlier state of itself."""
     state = source.stat()
     return {
         "path": str(source.resolve()),
@@ -186,7 +186,7 @@ def identity(source: Path) -> dict[str, Any]:
 
 
 def kept(path: Path, told: dict[str, Any]) -> TimeSeries | None:
-    """The series of a file where it was made of the same table in the same way, else None."""
+    """The series of a file if it was made from the same table in the same way, else None."""
     try:
         manifest = read_manifest(path)
         if all(manifest.get(key) == value for key, value in told.items()):

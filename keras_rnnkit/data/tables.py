@@ -1,4 +1,4 @@
-"""A table that is read a chunk of rows at a time -> TimeSeries: in memory, or in a mapped file."""
+"""A table, read in chunks of rows, to a TimeSeries in memory or in a memory-mapped file."""
 
 import re
 import zipfile
@@ -55,10 +55,9 @@ def _is_workbook(file: Any) -> bool:
 
 @dataclass
 class Wanted:
-    """What `read_csv` and `read_parquet` are asked for, whatever the file.
+    """The arguments of `read_csv` and `read_parquet` that do not depend on the kind of file.
 
-    The arguments are theirs; `time`, `group` and `drop` become lists, and `time` stays None where
-    the column is to be found.
+    `time`, `group` and `drop` become lists; `time` stays None if the column is to be found.
     """
 
     time: Any
@@ -74,7 +73,7 @@ class Wanted:
     store: str | PathLike[str] | None
 
     def __post_init__(self) -> None:
-        """Refuse what no file can give."""
+        """Refuse arguments that no file can satisfy."""
         if self.duplicates not in ("error", "first", "last"):
             raise ValueError(
                 f"duplicates= must be 'error', 'first' or 'last', received {self.duplicates!r}."
@@ -93,13 +92,13 @@ class Wanted:
         self.group, self.drop = _listed(self.group), _listed(self.drop)
 
     def told(self, path: Path, *others: Any) -> dict[str, Any]:
-        """What the manifest of a mapped file says of its making, with other arguments."""
+        """How a mapped file is made, for its manifest, with other arguments."""
         if self.store is not None and Path(self.store).resolve() == path.resolve():
             raise ValueError(f"store= names the table itself: {path}")
         return {"source": identity(path), "arguments": repr((self, others))}
 
     def choose(self, path: Path, header: list[str]) -> tuple[list[str], list[int]]:
-        """Names and places of the columns of values: by default all that are nothing else.
+        """Names and positions of the columns of values: by default all without another role.
 
         Args:
             path: of the table.
@@ -130,7 +129,7 @@ class Chunk:
 
     Attributes:
         values: `(rows, columns)` float64.
-        times: `(rows,)` texts, or what else `as_times` reads; None without times.
+        times: `(rows,)` texts, or anything that `as_times` reads; None without times.
         labels: `(rows,)` labels of the groups; None without groups.
     """
 
@@ -140,7 +139,7 @@ class Chunk:
 
 
 class _Grown:
-    """Rows in memory, which grow where they are."""
+    """Rows in memory, in an array that grows."""
 
     def __init__(self) -> None:
         self._rows: np.ndarray | None = None
@@ -164,14 +163,14 @@ class _Grown:
 def build_series(
     path: Path, chunks: Iterator[Chunk], names: list[str], wanted: Wanted, told: dict[str, Any]
 ) -> TimeSeries:
-    """A series of the rows of a table, in memory or, with `wanted.store`, in a mapped file.
+    """A series from the rows of a table, in memory or, with `wanted.store`, in a mapped file.
 
     Args:
         path: of the table.
         chunks: its rows.
         names: of the columns of values.
-        wanted: what was asked for.
-        told: what a mapped file is to say of its making.
+        wanted: the arguments.
+        told: how the file is made, for the manifest of a mapped file.
     """
     if wanted.store is not None:
         folder = Path(wanted.store).parent
@@ -255,7 +254,7 @@ def labels_of(columns: list[list[Any]]) -> list[Any] | None:
 
 
 def _label(label: Any) -> Any:
-    """A label as a number or text; empty where there is none."""
+    """A label as a number or text; empty if it is missing."""
     if isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool)):
         return label
     if label is None or label != label or str(label) in ("<NA>", "NaT"):
@@ -264,7 +263,7 @@ def _label(label: Any) -> Any:
 
 
 def whole_numbers(labels: list[Any]) -> tuple[Any, ...]:
-    """Labels as numbers where all of them are whole ones, written as such."""
+    """Labels as integers if all of them are written as integers."""
     if all(isinstance(each, str) and WHOLE.fullmatch(each) for each in labels):
         return tuple(map(int, labels))
     return tuple(labels)
@@ -281,12 +280,12 @@ def _codes(labels: Any, codes_of: dict[Any, int], group: list[str], row: int) ->
 
 
 def _order(times: Times | None, codes: np.ndarray | None, wanted: Wanted) -> np.ndarray | None:
-    """The rows to keep, each group together: by time, one of each time, as asked; None for all.
+    """The rows to keep, group by group: sorted, without duplicates, as asked; None for all.
 
     Args:
         times: of the rows.
-        codes: of their groups, which keep the order in which the file brings them.
-        wanted: what was asked for.
+        codes: of their groups, in the order of the file.
+        wanted: the arguments.
     """
     sort = wanted.sort and times is not None
     once = wanted.duplicates != "error" and times is not None
@@ -314,7 +313,7 @@ def _refuse_hours(
     codes: np.ndarray | None,
     wanted: Wanted,
 ) -> None:
-    """Refuse dates that come again where another column tells the hour of the day."""
+    """Refuse repeated dates if another column holds the hour of the day."""
     if times.values.dtype.kind != "M" or wanted.duplicates != "error":
         return
     again = times.values[1:] == times.values[:-1]
@@ -335,7 +334,7 @@ def _refuse_hours(
 
 
 def called(names: Sequence[str]) -> str:
-    """Columns, as an error calls them."""
+    """Columns, as named in an error."""
     return f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
 
 

@@ -1,4 +1,4 @@
-"""A text file, packed or not: its text without a footer, in lines that memory has room for."""
+"""A text file, packed or not: its text without a footer, in lines of limited length."""
 
 import bz2
 import gzip
@@ -59,14 +59,14 @@ def open_text(
 
 
 class Text(io.TextIOBase):
-    """A text without its footer; a small archive can hold a line that no memory has room for."""
+    """A text without its footer, whose lines are limited: a small archive can hold a huge line."""
 
     def __init__(self, text: IO[str], path: Path, footer: int) -> None:
         self._text, self._path, self._footer, self._length = text, path, footer, 0
         self._cut = self.lines()
 
     def lines(self) -> Iterator[str]:
-        """One after the other, with their ends."""
+        """The lines, one after the other, with their line ends."""
         held: deque[str] = deque()
         while line := self._text.readline(LONGEST_LINE):
             self._refuse(len(line))
@@ -75,7 +75,7 @@ class Text(io.TextIOBase):
                 yield held.popleft()
 
     def read(self, size: int = -1) -> str:  # type: ignore[override]
-        """A part of the text, as pandas asks for it."""
+        """A part of the text, as requested by pandas."""
         if self._footer:
             return "".join(islice(self._cut, 4096))
         block = self._text.read(size)

@@ -1,4 +1,4 @@
-"""The cells of a text table: pandas reads them, and what is wrong is told by line and column."""
+"""The cells of a text table: pandas reads them, and errors name line and column."""
 
 import csv
 import re
@@ -31,7 +31,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _texts(column: Any) -> list[str]:
-    """The texts of a column; a part of one that pandas made numbers of holds no dates."""
+    """The texts of a column; a part that pandas read as numbers holds no dates."""
     return (column.astype(str) if column.dtype.kind in "iufb" else column).tolist()
 
 
@@ -41,8 +41,8 @@ class TextTable:
     Args:
         path: of the file.
         open_text: opens its text, and the file itself.
-        wanted: what is asked for; its `time` is found here where it is not told.
-        given: the names of all columns of the file, where `header=` was passed with them.
+        wanted: the arguments; `time` is found here if it is not given.
+        given: the names of all columns of the file, if `header=` was passed with them.
         pandas: arguments of pandas.
 
     Attributes:
@@ -124,7 +124,7 @@ class TextTable:
             yield at, row
 
     def _common_delimiter(self, lines: list[str]) -> str:
-        """The one that stands in every line; else the one that the header has most often."""
+        """The delimiter that occurs in every line; else the commonest one in the header."""
         plain = [re.sub('"[^"]*"', "", line) for line in lines[max(0, self._heads - 1) :]]
         marks = [mark for mark in DELIMITERS if mark != self._decimal]
         return max(
@@ -132,7 +132,7 @@ class TextTable:
         )
 
     def _fit(self, header: list[str], rows: list[list[str]]) -> list[str]:
-        """A name for each column: the header of R and UCI leaves that of the row names out."""
+        """A name for each column; R and UCI leave out that of the row names."""
         more = len(rows[0]) - len(header)
         if self._named and (
             all(map(_is_number, filter(None, header)))
@@ -154,7 +154,7 @@ class TextTable:
         return header
 
     def _find_time(self, rows: list[list[str]]) -> None:
-        """Find the column of times; or that of dates, and that of the times of day."""
+        """Find the column of times; or that of dates and that of times of day."""
         wanted, header, time_format = self._wanted, self._header, self._wanted.time_format
         asked = [*(wanted.time or ()), *wanted.group, *wanted.drop, *(wanted.names or ())]
         found: list[int] = []
@@ -202,7 +202,7 @@ class TextTable:
                 )
 
     def _refuse_units(self, rows: list[tuple[int, list[str]]]) -> None:
-        """Refuse lines of words above the numbers: of units, or more of the header."""
+        """Refuse lines of words above the numbers, such as units or a second header line."""
         for place in self._values:
             cells = [(line, cell) for line, row in rows for cell in row[place : place + 1]]
             words = list(takewhile(lambda each: not re.search(r"\d", each[1]), cells))
@@ -301,7 +301,7 @@ class TextTable:
         return [" ".join(map(str.strip, texts)).strip() for texts in zip(*columns, strict=True)]
 
     def _numbers(self, cells: Any, row: int, place: int) -> np.ndarray:
-        """Cells as pandas read them, or one by one where it left their texts."""
+        """Numbers as pandas read them, or cell by cell if it left them as text."""
         if cells.dtype.kind in "iufb":
             numbers: np.ndarray = cells.to_numpy(np.float64)
             return numbers
@@ -329,7 +329,7 @@ class TextTable:
         )
 
     def _look_at_infinite(self, values: np.ndarray, row: int) -> None:
-        """Tell infinity in words, which is missing, from a number that is too large."""
+        """Distinguish infinity in words, which is missing, from a number that is too large."""
         cells = np.argwhere(np.isinf(values))
         if not len(cells):
             return

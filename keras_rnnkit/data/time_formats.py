@@ -1,4 +1,4 @@
-"""Times from text: the formats that are recognised, and those that are asked for."""
+"""Times from text: formats that are recognised, and formats that are given."""
 
 import re
 import warnings
@@ -56,7 +56,7 @@ NAMED: dict[str | None, str] = {
 
 
 def _checked(texts: list[str], pattern: re.Pattern[str]) -> list[re.Match[str]]:
-    """The matches of every text; ValueError holds the first row that differs, and its text."""
+    """The matches of every text; ValueError holds the first row without a match, and its text."""
     found = [pattern.fullmatch(text) for text in texts]
     if None in found:
         raise ValueError(found.index(None), texts[found.index(None)])
@@ -64,7 +64,7 @@ def _checked(texts: list[str], pattern: re.Pattern[str]) -> list[re.Match[str]]:
 
 
 def _by_pandas(texts: list[str], time_format: str, **options: Any) -> np.ndarray | None:
-    """Times of one format, or None where pandas does not read a row, or reads too much into one."""
+    """Times of one format, or None if pandas cannot read a row, or reads it too loosely."""
     import pandas as pd
 
     joined = "\n".join(texts)
@@ -103,7 +103,7 @@ def _row_by_row(
 
 
 def from_moments(moments: list[datetime], given: list[Any]) -> tuple[np.ndarray, set[tzinfo]]:
-    """Times and zones of `datetime` objects, of which all tell their zone or none does."""
+    """Times and zones of `datetime` objects, of which all have a zone or none has."""
     zoned = [moment.tzinfo is not None for moment in moments]
     if any(zoned) and not all(zoned):
         odd = zoned.index(not zoned[0])
@@ -128,7 +128,7 @@ def _iso_moment(text: str) -> datetime:
 
 
 def _numbers(texts: list[str], time_format: str) -> np.ndarray:
-    """Seconds or parts of them since 1970, a spreadsheet's days, or a count."""
+    """Times from numbers: seconds or parts of them since 1970, spreadsheet days, or a counter."""
     _checked(texts, COUNT if time_format == "count" else NUMBER)
     try:
         numbers = np.array(texts).astype(np.int64)
@@ -153,7 +153,7 @@ def _numbers(texts: list[str], time_format: str) -> np.ndarray:
 
 
 def compact_dates(numbers: np.ndarray) -> np.ndarray | None:
-    """Days of whole numbers such as 20170130, or None where one is no day of 1800 to 2199."""
+    """Days from integers such as 20170130, or None if one is not a day from 1800 to 2199."""
     if not ((numbers >= 18000101) & (numbers <= 21991231)).all() or not numbers.size:
         return None
     month = (numbers // 10000 - 1970) * 12 + numbers // 100 % 100 - 1
@@ -196,7 +196,7 @@ def _strptime(time_format: str, text: str) -> datetime:
 
 
 def _fitting(text: str) -> list[str]:
-    """The formats, of those that are recognised without being named, that a text fits."""
+    """The recognised formats that a text fits."""
     known = {"iso": ISO, "iso with zone": ISO_WITH_ZONE, "quarter": QUARTER}
     named = [name for name, pattern in known.items() if pattern.fullmatch(text)]
     return named[:1] or [guess for guess in GUESSES if is_time(text, guess)]
@@ -214,7 +214,7 @@ def is_time(text: str, time_format: str | None = None) -> bool:
 
 
 def is_compact_date(text: str) -> bool:
-    """Whether the text is a date such as 20170130, which might be a number too."""
+    """Whether the text is a date such as 20170130, which may be a number too."""
     return (
         len(text) == 8
         and bool(COUNT.fullmatch(text))
@@ -223,9 +223,9 @@ def is_compact_date(text: str) -> bool:
 
 
 class TimeReader:
-    """Reads the texts of a column of times, a chunk at a time.
+    """Reads the texts of a column of times, chunk by chunk.
 
-    Where several formats fit, each is read until one is left.
+    If several formats fit, all are tried until one is left.
 
     Args:
         time_format: as `as_times` takes it.
@@ -239,7 +239,7 @@ class TimeReader:
         self._rows = 0
 
     def add(self, texts: list[str]) -> None:
-        """Read some more; ValueError holds the number and text of the first row that is wrong."""
+        """Read more texts; ValueError holds the number and text of the first wrong row."""
         if not self._rows:
             self._first = texts[0]
             compact = ["%Y%m%d"] if is_compact_date(texts[0]) else []
@@ -263,7 +263,7 @@ class TimeReader:
         self._rows += len(texts)
 
     def take(self, *, last: bool = False) -> np.ndarray:
-        """The times read since the last call; none yet where more than one format fits."""
+        """The times read since the last call; none as long as more than one format fits."""
         found = {each: np.concatenate(times) for each, times in self._found.items() if times}
         times = next(iter(found.values()), np.empty(0, "datetime64[us]"))
         if not all(np.array_equal(times, other) for other in found.values()):
@@ -280,7 +280,7 @@ class TimeReader:
 
 
 def in_words(error: ValueError, time_format: str | None, what: str) -> ValueError:
-    """The error of a `TimeReader`, as it is shown."""
+    """The error of a `TimeReader`, in words."""
     if len(error.args) != 2:
         return ValueError(f"{what}: {error}")
     row, value = error.args

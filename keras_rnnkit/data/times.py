@@ -24,7 +24,7 @@ class Times(NamedTuple):
 
     Attributes:
         values: `(rows,)` `datetime64` or `int64`; in UTC where there is a zone.
-        zone: what the times are of, or None.
+        zone: their time zone, or None.
     """
 
     values: np.ndarray
@@ -34,22 +34,22 @@ class Times(NamedTuple):
 def as_times(
     time: Any, *, time_format: str | None = None, zone: Any = None, what: str = "time"
 ) -> Times:
-    """Times as `datetime64` or `int64`, and the time zone that they are of.
+    """Times as `datetime64` or `int64`, and their time zone.
 
     Args:
-        time: `datetime64`, integers (kept as they are: a counter; but 20170130 in all rows are
+        time: `datetime64`, integers (a counter; but numbers such as 20170130 in all rows are
             dates), `datetime` objects, text, or a column of a DataFrame.
         time_format: `strptime` format of text; `"unix"`, `"unix_ms"`, `"unix_us"` or `"unix_ns"`
-            for seconds or parts of them since 1970, `"excel"` for the day numbers of a
-            spreadsheet, or `"count"` for whole numbers. By default ISO 8601, quarters and the
-            common dotted, slashed and hyphened dates are recognised.
-        zone: name of the zone. Times that tell their offset from UTC, and seconds since 1970, are
-            counted in it; others are what its clock shows.
-        what: what to call the times in an error.
+            for seconds or parts of them since 1970, `"excel"` for dates as numbers of a
+            spreadsheet, or `"count"` for a counter. By default ISO 8601, quarters and common dates
+            with dots, slashes or hyphens are recognised.
+        zone: name of the zone. Times with an offset from UTC, and seconds since 1970, are converted
+            to it; others are taken for local times there.
+        what: name of the times in an error.
 
     Raises:
-        ValueError: a value cannot be read (its row is named), two formats fit, the times do not
-            fit 64 bits, or they are of several offsets and no `zone` names the place.
+        ValueError: a value cannot be read (the error names its row), two formats fit, the times do
+            not fit 64 bits, or they have several offsets and `zone` is not given.
     """
     if isinstance(time, Times):
         return time
@@ -87,7 +87,7 @@ def as_times(
 def finish(
     times: np.ndarray, zones: set[tzinfo], time_format: str | None, zone: Any, what: str
 ) -> Times:
-    """Times that were read, in the zone that they tell or that is asked for."""
+    """Times that were read, in their own zone or the given one."""
     if times.dtype.kind == "M":
         missing = np.isnat(times)
         if missing.any():
@@ -110,7 +110,7 @@ def finish(
 
 
 def _without_zone(time: Any) -> tuple[np.ndarray, set[tzinfo]]:
-    """The values, in UTC where they are a column of a DataFrame with a zone."""
+    """The values, in UTC if they are a column of a DataFrame with a zone."""
     if not isinstance(time, (np.ndarray, list, tuple, range)):
         import narwhals.stable.v2 as nw
 
@@ -180,7 +180,7 @@ def _refuse_wrapped(values: np.ndarray, wrapped: np.ndarray, what: str) -> None:
 
 
 def moment(time: Any, zone: tzinfo | None = None) -> str:
-    """A time as people write it, on the clock of its zone."""
+    """A time as text, in local time."""
     if zone is not None:
         time = to_local(np.asarray(time), zone)
     return str(time).replace("T", " ").removesuffix(".000000000").removesuffix(".000000")

@@ -1,4 +1,4 @@
-"""from_wide: a table with a column or a row for each series -> a panel."""
+"""from_wide: a wide table, with a column or a row for each series, to a panel."""
 
 from collections.abc import Sequence
 from datetime import tzinfo
@@ -25,7 +25,7 @@ def from_wide(
     time_format: str | None,
     zone: str | tzinfo | None,
 ) -> TimeSeries:
-    """What `TimeSeries.from_wide` gives; see there."""
+    """See `TimeSeries.from_wide`."""
     if series == "columns":
         if group is not None:
             raise ValueError("group= names no column where each column is a series of its own.")

@@ -1,4 +1,4 @@
-"""Time zones: from instants in UTC to what the clock on the wall shows there, and back."""
+"""Time zones: from UTC to local time, and back."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -49,15 +49,15 @@ def zone_name(zone: tzinfo) -> str:
 
 
 def to_local(times: np.ndarray, zone: tzinfo) -> np.ndarray:
-    """What the clock shows in a zone at times in UTC, both `datetime64` of one shape."""
+    """Local times in a zone, from times in UTC; both `datetime64` of the same shape."""
     return times + _offsets(_seconds(times), zone)
 
 
 def from_local(local: np.ndarray, zone: tzinfo) -> np.ndarray:
-    """Times in UTC at which the clock of a zone shows these, both `datetime64` of one shape.
+    """Times in UTC, from local times in a zone; both `datetime64` of the same shape.
 
-    Of an hour that comes twice, the first; an hour that the clock leaves out is moved on by it, as
-    `datetime` does.
+    Of an hour that comes twice, the first is taken. A time in an hour that is left out is moved
+    forward by it, as in `datetime`.
     """
     seconds = _seconds(local)
     before, after = (_offsets(seconds + days * DAY, zone) for days in (-1, 1))

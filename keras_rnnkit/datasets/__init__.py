@@ -1,4 +1,4 @@
-"""Data to begin with: the Jena weather record, made-up weather in its likeness, film reviews."""
+"""Data sets to begin with: the Jena weather record, synthetic weather like it, film reviews."""
 
 from keras_rnnkit.datasets.imdb_reviews import imdb_reviews
 from keras_rnnkit.datasets.jena_climate import jena_climate

@@ -1,4 +1,4 @@
-"""A public file fetched once, and never taken for whole before it is."""
+"""A public file, downloaded once and checked."""
 
 import hashlib
 import os
@@ -19,22 +19,21 @@ SECONDS = 60.0  # without a byte
 def download(
     address: str, size: int, sha256: str | None, call: str, *, progress: bool = True
 ) -> Path:
-    """The path of a public file, fetched where it is not there yet.
+    """The path of a public file, downloaded if it is not there yet.
 
-    It is kept where Keras keeps its own, in the folder `datasets` of `KERAS_HOME`, or of
-    `~/.keras`. Until it is whole it has another name, so that neither a process that was killed nor
-    one that still fetches it leaves a part for others to read; a file of another size is fetched
-    anew.
+    It is stored where Keras stores its own data, in the folder `datasets` of `KERAS_HOME` or of
+    `~/.keras`. Until it is complete it has another name, so that no other process reads a part of
+    it. A file of another size is downloaded again.
 
     Args:
         address: its URL.
         size: its bytes.
         sha256: its hash, in hexadecimal; None where only the size is known.
         call: how to pass the path of a copy instead, with `{}` for the name, for the error.
-        progress: whether to show a line on stderr when fetching takes more than two seconds.
+        progress: whether to show a line on stderr if the download takes more than two seconds.
 
     Raises:
-        OSError: it could not be fetched, three times, or not be kept.
+        OSError: the download failed three times, or the file cannot be written.
     """
     name = address.rsplit("/", 1)[1]
     try:

@@ -49,10 +49,10 @@ ABOUT_THE_NEXT = (
 
 @dataclass(frozen=True, eq=False)
 class ReviewPart:
-    """Reviews of one part, and what each thinks of its film.
+    """Reviews of one part, and whether each is positive.
 
     Attributes:
-        texts: The reviews as they stand in their files, `<br />` for a line break included.
+        texts: The reviews as in their files, with `<br />` for a line break.
         labels: `(reviews,)` int32, 1 for a positive review and 0 for a negative one.
     """
 
@@ -69,14 +69,14 @@ class ReviewPart:
 
 @dataclass(frozen=True, eq=False)
 class Reviews:
-    """Reviews in parts, with what was found amiss.
+    """Reviews in parts, with duplicates and damage.
 
     Attributes:
         train: The training reviews.
         val: The validation reviews; empty with `val=0` where the source has none.
         test: The test reviews; empty where the source has none.
         held_out: Whether `val` was held out of the training reviews.
-        duplicates: `(part, later part) -> reviews` of the later part whose text stands in the
+        duplicates: `(part, later part) -> number` of reviews of the later part that are in the
             earlier one too; `(part, part)` counts those that repeat one of their own part. Pairs
             without any are left out.
         damaged: Names of the files with bytes that are not UTF-8; each run of such bytes is one
@@ -122,33 +122,32 @@ def imdb_reviews(
 ) -> Reviews:
     r"""The Large Movie Review Dataset: film reviews, each positive or negative.
 
-    The texts are read as UTF-8, whatever the machine's own encoding. Each part comes shuffled by
-    `seed`, the same from a folder as from an archive. `train/unsup`, which has no labels, is passed
-    over.
+    The texts are read as UTF-8 on every machine. Each part is shuffled by `seed`, in the same way
+    from a folder and from an archive. `train/unsup`, which has no labels, is skipped.
 
     Args:
         directory: The folder `aclImdb` as it is unpacked, or the one it lies in; or its archive
             (`.tar.gz` or `.zip`), which is read as a stream and not unpacked. Default: the
-            public archive (84 MB), downloaded once, checked, and kept where Keras keeps its own:
-            in `datasets` of `KERAS_HOME`, or of `~/.keras`.
+            public archive (84 MB), downloaded once, checked, and stored where Keras stores its own
+            data: in `datasets` of `KERAS_HOME` or of `~/.keras`.
         val: Share of the training reviews to hold out for validation, equally of both labels;
-            0 for none. Where there is a folder `val`, that is the validation part, and this share
-            does not matter.
-        seed: Seeds the order, and which reviews are held out.
-        strict: Whether a file with damaged bytes, or without text, is an error. Otherwise such
-            files are named in the result.
+            0 for none. If there is a folder `val`, that is the validation part, and this share is
+            ignored.
+        seed: Shuffle seed; it also decides which reviews are held out.
+        strict: Whether a file with damaged bytes, or without text, is an error. Otherwise the
+            result names such files.
         progress: Whether to show a line on stderr when reading takes more than two seconds.
 
     Returns:
         `Reviews` with `train`, `val` and `test`, each of which has `texts` (a list of str) and
-        `labels` (int32, 1 is positive). Printed, it tells the counts, duplicates and damage.
+        `labels` (int32, 1 is positive). Printed, it shows counts, duplicates and damage.
 
     Raises:
         FileNotFoundError: No such folder or file; or one of its folders is missing.
         OSError: The download failed, or a file cannot be opened.
-        ValueError: A folder holds no review, or what is no file; the archive is damaged, or holds
-            reviews in two folders, or links; a review is longer than 16 MB; `val` is no share; a
-            file has damaged bytes or no text, if `strict`.
+        ValueError: A folder holds no review, or something that is not a file; the archive is
+            damaged, or holds reviews in two folders, or links; a review is longer than 16 MB; `val`
+            is not a share; a file has damaged bytes or no text, if `strict`.
 
     Source:
         Maas, Daly, Pham, Huang, Ng and Potts, Learning Word Vectors for Sentiment Analysis, ACL
@@ -253,7 +252,7 @@ class _Found:
         names.add(name)
 
     def check(self) -> None:
-        """Raise where a label of a part, or the training part, is missing."""
+        """Raise if a label of a part, or the training part, is missing."""
         for part in PARTS:
             missing = [label for label in LABELS if not self.folders.get((part, label))]
             if missing and (part == "train" or len(missing) < len(LABELS)):
@@ -341,8 +340,8 @@ def _unpack(source: Path, progress: bool) -> Iterator[File]:
 def _untar(raw: BinaryIO, source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     """The reviews of a .tar.gz.
 
-    `tarfile` takes a header that it cannot read for the end of the archive, and reads long names
-    and maps of sparse files whole, however long they are.
+    `tarfile` takes an unreadable header for the end of the archive, and reads long names and maps
+    of sparse files at once, however long they are.
     """
     told: dict[str, str] = {}
     with gzip.open(raw) as stream:
@@ -382,7 +381,7 @@ def _blocks(size: int) -> int:
 
 
 def _told(kind: bytes, data: bytes) -> dict[str, str]:
-    """What a header says of the file that follows it."""
+    """The size and kind of the file after a header."""
     if kind == tarfile.GNUTYPE_LONGNAME:
         return {"path": data.rstrip(b"\0").decode("utf-8", "surrogateescape")}
     if kind != tarfile.XHDTYPE:
@@ -425,7 +424,7 @@ def _check(where: str, regular: bool, size: int) -> None:
 
 
 def _is_review(name: str) -> bool:
-    """Whether a file of this name is a review; a Mac leaves hidden files beside those it packs."""
+    """Whether a file of this name is a review; a Mac adds hidden files to an archive."""
     return name.endswith(".txt") and name[0] != "."
 
 
@@ -441,7 +440,7 @@ def _is_labelled(path: PurePosixPath) -> bool:
 
 
 def _hold_out(part: ReviewPart, share: float) -> tuple[ReviewPart, ReviewPart]:
-    """Part a shuffled part in two, the first reviews of each label to the second."""
+    """Divide a shuffled part in two; the first reviews of each label go to the second."""
     held = np.zeros(len(part), dtype=bool)
     for value in LABELS.values():
         places = np.flatnonzero(part.labels == value)

@@ -39,13 +39,13 @@ def jena_climate(path: str | PathLike[str] | None = None) -> TimeSeries:
     specific humidity `sh (g/kg)`, water vapour concentration `H2OC (mmol/mol)`, air density
     `rho (g/m**3)`, wind speed `wv (m/s)`, gusts `max. wv (m/s)` and direction `wd (deg)`.
 
-    Rows that come twice or out of order are put right: sorted, and the first row of each time
-    kept. A wind speed of -9999, which the file writes for none, is missing.
+    Rows are sorted, and of rows with the same time the first is kept. A wind speed of -9999, which
+    stands for none, is a missing value.
 
     Args:
-        path: the CSV file or its zip; an extract with some of the columns will do. Default: the
-            public copy (13 MB), downloaded once, checked, and kept where Keras keeps its own: in
-            `datasets` of `KERAS_HOME`, or of `~/.keras`.
+        path: the CSV file or its zip; an extract with some of the columns is enough. Default: the
+            public copy (13 MB), downloaded once, checked, and stored where Keras stores its own
+            data: in `datasets` of `KERAS_HOME` or of `~/.keras`.
 
     Returns:
         A `TimeSeries` of float64, `(rows, columns)`; about 420,000 rows for the whole record.
@@ -53,7 +53,7 @@ def jena_climate(path: str | PathLike[str] | None = None) -> TimeSeries:
     Raises:
         FileNotFoundError: no such file.
         OSError: the download failed.
-        ValueError: the file is not a part of the Jena record.
+        ValueError: the file is not part of the Jena record.
 
     Source:
         Max Planck Institute for Biogeochemistry, Jena, weather station;

@@ -1,4 +1,4 @@
-"""synthetic_weather: made-up weather with the columns and the physics of the Jena record."""
+"""synthetic_weather: synthetic weather with the columns and the physics of the Jena record."""
 
 import numpy as np
 
@@ -16,18 +16,18 @@ WARM_UP_DAYS = 40
 
 
 def synthetic_weather(days: int = 730, seed: int = 0) -> TimeSeries:
-    r"""Synthetic weather: made-up rows every 10 minutes, with the columns of `jena_climate`.
+    r"""Synthetic weather every 10 minutes, with the columns of `jena_climate`.
 
-    No one has measured these numbers. They are for trying things out without a download: what a
-    model scores here says nothing about real weather.
+    It is for trying things out without a download. The error of a model on it says nothing about
+    real weather.
 
     The sun's height over Jena gives the yearly and daily cycles. Fronts are autocorrelated noise:
     a flow from the south lowers the pressure and turns the wind first, and warms the air over the
-    next day or two, so that the past holds some news of tomorrow. Clouds dampen the daily cycle.
+    next day or two, so that the past helps to predict the next day. Clouds dampen the daily cycle.
     The dew point follows the night's temperature, from which the humidity's own daily cycle comes.
     A recording pauses for some hours, or loses its wind, once in 150 days each.
 
-    Temperature `T`, pressure `p` and relative humidity `rh` give the others:
+    The other columns are computed from temperature `T`, pressure `p` and relative humidity `rh`:
 
     .. math::
         VP_{max} &= 6.1094 \exp(17.625 T / (243.04 + T)) \quad \text{mbar (Magnus formula)} \\
@@ -42,8 +42,8 @@ def synthetic_weather(days: int = 730, seed: int = 0) -> TimeSeries:
         seed: the same seed and length give the same record.
 
     Returns:
-        A `TimeSeries` of float64, `(144 * days less the pauses, 14)`, from 1 January 2001, values
-        rounded to 0.01 as in the record of Jena.
+        A `TimeSeries` of float64, `(144 * days without the pauses, 14)`, from 1 January 2001,
+        values rounded to 0.01 as in the Jena record.
 
     Raises:
         ValueError: `days` is not a whole number of at least 1.
@@ -83,8 +83,8 @@ def synthetic_weather(days: int = 730, seed: int = 0) -> TimeSeries:
 def _low_pass(values: np.ndarray, hours: float) -> np.ndarray:
     """Each value as an exponentially weighted mean of those before it, `hours` back on average.
 
-    A recursive filter by its transfer function, `(1 - a) / (1 - a exp(-i w))`. It takes the rows
-    for a circle; the warm-up takes up the seam.
+    A recursive filter by its transfer function, `(1 - a) / (1 - a exp(-i w))`. The rows are treated
+    as periodic; the warm-up hides the seam.
     """
     keep = np.exp(-1 / (hours * ROWS_PER_HOUR))
     turn = np.exp(-2j * np.pi * np.fft.rfftfreq(len(values)))

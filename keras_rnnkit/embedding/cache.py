@@ -1,4 +1,4 @@
-"""What was found in a vector file, kept beside it for the next time."""
+"""The result of reading a vector file, cached beside it."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ _TOLD = {"rows": int, "duplicates": int, "bad_rows": int, "bad_examples": list, 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The outcome of reading a file for a vocabulary.
+    """The result of reading a file for a vocabulary.
 
     Args:
         matrix: float32 `(rows, dim)`, zero where nothing was found.
         ranks: uint8 `(rows,)`: 0 exact, then the fallbacks; 255 where nothing was found.
-        unknown: float32 `(dim,)`, the file's own `<unk>`; not finite where it has none.
-        told: Counts and examples for the coverage, and what the header counts wrongly.
+        unknown: float32 `(dim,)`, the vector of `<unk>` in the file; not finite if it has none.
+        told: Counts and examples for the coverage, and faults of the header.
     """
 
     matrix: np.ndarray
@@ -38,21 +38,21 @@ class Found:
     told: dict[str, Any]
 
     def buffers(self) -> Iterator[memoryview]:
-        """The bytes of the arrays, in the order in which they are kept."""
+        """The bytes of the arrays, in the order of the cache."""
         for array in (self.ranks, self.unknown, self.matrix):
             yield np.ascontiguousarray(array).data
 
 
 class Cache:
-    """One cached outcome, of a file as it was when it was opened.
+    """One cached result, of a file as it was when it was opened.
 
     Args:
         file: The vector file.
-        raw: The same, open: what was found in it is kept under its own size and times, even where
-            another file takes its place meanwhile.
-        directory: Where to keep it; None means beside the file.
-        rows: Rows of the outcome.
-        key: Whatever else decides the outcome; JSON.
+        raw: The same, open: the result is cached under its size and times, even if another file
+            takes its place meanwhile.
+        directory: Where to keep the cache; None means beside the file.
+        rows: Rows of the result.
+        key: Everything else that decides the result; JSON.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Cache:
         self.path = (directory or file.parent) / f"{file.name}.{self._key[:16]}.cache"
 
     def read(self) -> Found | None:
-        """The cached outcome, or None where there is none or it is damaged."""
+        """The cached result, or None if there is none or it is damaged."""
         with suppress(OSError):
             clear_abandoned(self.path)
         if not self.path.is_file():
@@ -97,9 +97,9 @@ class Cache:
             return None
 
     def write(self, found: Found) -> None:
-        """Keep an outcome, whole or not at all; a place that refuses it gets a warning.
+        """Cache a result, completely or not at all; warn if it cannot be written.
 
-        What was read of a file while it changed is not kept.
+        The result of a file that changed while it was read is not cached.
         """
         if _status(self._raw) != self._status:
             return
@@ -134,10 +134,10 @@ def _status(raw: BinaryIO) -> list[int]:
 
 
 def _settled(raw: BinaryIO) -> list[int]:
-    """What tells this state of a file from any later one.
+    """What distinguishes this state of a file from any later one.
 
-    A file system tells times in steps, and a second writing within one would not show: wait until
-    the step in which the file was last changed is over.
+    A file system records times in steps, and a second change within one step would not show. So
+    wait until the step in which the file was last changed is over.
     """
     *_, modified, changed = _status(raw)
     step = 20_000_000 if changed % 1_000_000_000 else 2_000_000_000  # FAT knows whole seconds

@@ -14,25 +14,25 @@ class CoverageWarning(UserWarning):
 
 @dataclass(frozen=True, repr=False)
 class Coverage:
-    """What was found of a vocabulary, and what was skipped on the way.
+    """How much of a vocabulary has a pretrained vector, and what was skipped in the file.
 
-    `repr(coverage)` is one line; `print(coverage)` (or `coverage.table()`) shows the whole.
+    `repr(coverage)` is one line; `print(coverage)` (or `coverage.table()`) shows all of it.
 
     Args:
         file: What the vectors were read from.
         dim: Numbers in a vector.
         words: Words in the vocabulary, padding and out-of-vocabulary rows not counted.
-        found: Words found, by how: `exact`, then each fallback.
-        missing: The words without a vector: the most frequent first where counts were given, else
-            in the vocabulary's order.
+        found: Number of words found, by spelling: `exact`, then each fallback.
+        missing: The words without a vector: the most frequent first if counts were given, else in
+            the order of the vocabulary.
         missing_counts: How often each of `missing` occurs; None without counts.
         tokens: Occurrences of all words together; None without counts.
         tokens_found: Occurrences of the words found; None without counts.
-        file_rows: Rows read.
-        duplicates: Rows left aside because an earlier one gave the same wanted word.
-        bad_rows: Rows left aside because they were damaged.
+        file_rows: Lines read.
+        duplicates: Lines skipped because the same word came before.
+        bad_rows: Lines skipped because they were damaged.
         bad_examples: The first few of those, each with its line, what was expected and found; and
-            a header that counts other rows than the file has.
+            a header with a wrong count of lines.
 
     Example:
         >>> import keras_rnnkit as rk
@@ -60,19 +60,19 @@ class Coverage:
 
     @property
     def words_found(self) -> int:
-        """Words with a vector, however found."""
+        """Number of words with a vector, in any spelling."""
         return sum(self.found.values())
 
     @property
     def share(self) -> float:
-        """Share of the words (types) that have a vector, 0 to 1."""
+        """Share of the words (types) with a vector, 0 to 1."""
         return self.words_found / self.words
 
     @property
     def token_share(self) -> float | None:
         """Share of the occurrences (tokens) whose word has a vector, 0 to 1; None without counts.
 
-        It is None too where the counts give no word of the vocabulary.
+        It is also None if the counts have no word of the vocabulary.
         """
         if not self.tokens or self.tokens_found is None:
             return None
@@ -101,8 +101,8 @@ class Coverage:
             missing: How many of the missing words to list.
 
         Returns:
-            A table: a line for each way a word was found, the shares, the faults of the file, and
-            the first missing words with their counts.
+            A table: a line for each spelling by which words were found, the shares, the faults of
+            the file, and the first missing words with their counts.
         """
         lines = [("file", self.file, ""), ("dimension", f"{self.dim:,}", "")]
         lines.append(("words", f"{self.words:,}", ""))

@@ -1,4 +1,4 @@
-"""Decimal text -> float32, many rows at once, with the bits that `float()` would have given."""
+"""Decimal text to float32, many rows at once, bit for bit as by `float()`."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _TENS = 10.0 ** np.arange(_WIDEST)
 
 
 def parse_rows(rows: Sequence[bytes], dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Parse rows of `dim` numbers that single spaces part.
+    """Parse rows of `dim` numbers separated by single spaces.
 
     An integer below 10**15 over a power of ten below 10**22 is one correctly rounded division, so
     plain decimals such as `-0.24968` are read column by column for all rows together. A row with

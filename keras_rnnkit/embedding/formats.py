@@ -38,7 +38,7 @@ class Faults:
 
     Args:
         name: What is being read.
-        strict: Whether the first damaged row raises.
+        strict: Whether the first damaged row is an error.
     """
 
     def __init__(self, name: str, *, strict: bool) -> None:
@@ -59,7 +59,7 @@ class Faults:
         self._note(f"{where}: expected {expected}, found {found}")
 
     def count(self, promised: int, *, more: bool = False) -> None:
-        """Note a header that counts other rows than those read; none of them is damaged by that.
+        """Note a header with a wrong count of rows; the rows are not damaged by that.
 
         Raises:
             ValueError: In strict mode.
@@ -78,7 +78,7 @@ class Faults:
             self.examples.append(message)
 
     def check(self) -> None:
-        """Raise where more than one row in a hundred was damaged."""
+        """Raise if more than one row in a hundred was damaged."""
         if self.bad > _BAD_SHARE * self.rows:
             raise ValueError(
                 f"`file` {self.name}: {self.bad:,} of {self.rows:,} rows are bad, more than "
@@ -95,7 +95,7 @@ class VectorFile(Protocol):
     def rows(
         self, wanted: Collection[bytes], faults: Faults, tick: Callable[[], None]
     ) -> Iterator[Row]:
-        """Yield the sound rows of the wanted words, in the file's order, repeats included.
+        """Yield the undamaged rows of the wanted words, in the order of the file, with repeats.
 
         `tick` is called now and then, for a progress line.
         """
@@ -114,7 +114,7 @@ def name_of(file: Any) -> str:
 
 
 def open_file(file: str | os.PathLike[str]) -> BinaryIO:
-    """Open a vector file, where it is one.
+    """Open a vector file, if it is one.
 
     Raises:
         OSError: It does not exist, is a directory, or cannot be read.
@@ -144,14 +144,14 @@ def open_file(file: str | os.PathLike[str]) -> BinaryIO:
 def open_vectors(
     file: Any, *, dim: int | None = None, words: Any = None, raw: BinaryIO | None = None
 ) -> Iterator[VectorFile]:
-    """Find out what `file` is, and open it.
+    """Recognise the format of `file`, and open it.
 
     Args:
         file: A path (GloVe, word2vec or fastText text, word2vec binary, any of them in .gz or
             .zip; .npy), a mapping word -> vector, gensim `KeyedVectors`, or a matrix.
-        dim: Numbers in a vector; None takes what the file has.
+        dim: Numbers in a vector; None takes those of the file.
         words: The word of each row, for a matrix or .npy.
-        raw: The file of that path, where it is open already.
+        raw: The file of that path, if it is open already.
 
     Raises:
         OSError: The file cannot be read.
@@ -244,7 +244,7 @@ def _member(archive: zipfile.ZipFile, name: str, dim: int | None) -> zipfile.Zip
 
 
 def _open_stream(stream: BinaryIO, name: str, share: Callable[[], float]) -> VectorFile:
-    """Tell text from binary, with or without a header, by the first rows."""
+    """Distinguish text from binary, with or without a header, by the first rows."""
     head = stream.read(_BLOCK)
     if _is_tar(head):
         raise ValueError(
@@ -290,9 +290,9 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _is_binary(body: bytes) -> bool:
-    """Whether what follows a header, perhaps cut inside a character, is no text.
+    """Whether the bytes after a header, perhaps cut inside a character, are binary.
 
-    Rows that end in numbers are text even where a damaged one is not.
+    Rows that end in numbers are text, even if one of them is damaged.
     """
     sizes = Counter(map(_trailing_numbers, itertools.islice(io.BytesIO(body), _HEAD_LINES)))
     if sizes and sizes.most_common(1)[0][0]:
@@ -346,12 +346,12 @@ def _excerpt(text: bytes) -> str:
 
 
 class _Rows:
-    """Rows of a stream, whose beginning was read to find out their format.
+    """Rows of a stream whose beginning was read to recognise the format.
 
     Args:
         stream: The rest.
         head: The beginning, from the first row on.
-        promised: Rows that the header counts; None without one.
+        promised: Number of rows in the header; None without one.
         dim: Numbers a row.
         name: What messages call the file.
         share: Gives the share read so far.
@@ -441,7 +441,7 @@ class _Text(_Rows):
     def _pick(
         self, block: bytes, heads: Collection[bytes]
     ) -> tuple[int, Iterable[tuple[int, bytes]]]:
-        """The number of lines, and those to look into: all, where the spaces do not add up."""
+        """The number of lines, and those to examine: all, if the number of spaces does not fit."""
         picked = []
         index = -1
         for index, line in enumerate(io.BytesIO(block)):
@@ -457,7 +457,7 @@ class _Text(_Rows):
     def _split(
         self, line: bytes, wanted: Collection[bytes], number: int, faults: Faults
     ) -> tuple[bytes, bytes] | None:
-        """Part the word from its numbers, or note what is wrong."""
+        """Separate the word from its numbers, or note the fault."""
         body = line.rstrip(b"\r\n").rstrip(b" ")
         if not body:
             return None
@@ -524,7 +524,7 @@ class _Binary(_Rows):
             raise self._cut(1, f"a word and {dim:,} numbers", f"{len(self._head):,} bytes")
 
     def _row_end(self, buffer: bytes, start: int, number: int) -> int:
-        """Where the row at `start` ends; behind the buffer, where it does not hold it whole."""
+        """Where the row at `start` ends; after the buffer, if the row is longer."""
         end = buffer.find(b" ", start, start + _BLOCK)
         if end < 0 and len(buffer) - start >= _BLOCK:
             raise ValueError(

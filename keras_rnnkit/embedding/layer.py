@@ -1,4 +1,4 @@
-"""An embedding layer that fills itself from a vector file when it is built."""
+"""An embedding layer that reads its weights from a vector file when it is built."""
 
 from __future__ import annotations  # short names of types in help and signatures
 
@@ -27,10 +27,10 @@ _COVERAGE_FILE = "coverage.json"
 
 
 class _Held(str):
-    """A name in a config that still holds what it names, until the config turns into JSON.
+    """A name in a config that still refers to an object, until the config is written as JSON.
 
-    So a copy made in this process (`clone_model`, `from_config`) reads the same words again, while
-    a saved config stays small.
+    So a copy made in this process (`clone_model`, `from_config`) uses the same words, while a saved
+    config stays small.
     """
 
     value: Any
@@ -45,7 +45,7 @@ class _Held(str):
 
 
 def _held(value: Any) -> Any:
-    """What a config says of an argument: itself where it is short, else a name."""
+    """An argument as a config holds it: itself if it is short, else a name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, os.PathLike):
@@ -54,7 +54,7 @@ def _held(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's, which JSON can hold."""
+    """A NumPy number as a Python number, which JSON can hold."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -64,36 +64,37 @@ def _released(value: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package="keras_rnnkit")
 class GloVeEmbedding(keras.layers.Embedding):
-    r"""`keras.layers.Embedding` whose rows come from a file of word vectors.
+    r"""`keras.layers.Embedding` with pretrained weights from a file of word vectors.
 
     Row $i$ is the vector of word $i$ (Pennington, Socher and Manning, *GloVe: Global Vectors for
     Word Representation*, 2014), and $y_{bt} = E_{x_{bt}}$. The file is read when the layer is
     built, by :func:`load_vectors`, whose options this layer takes.
 
-    A padding row is zero and stays zero, whatever is trained: rows, LoRA, a tied output.
+    Row 0, if it is padding, is zero and stays zero, whatever is trained: rows, LoRA, a tied output.
 
     A saved model reloads without the file: `.keras` brings the rows, the vocabulary and the
-    coverage; `.weights.h5` the rows. (Keras's old `.h5` of whole models does not bring enough.) The
-    config holds neither rows nor words. A layer that was made with a file, and copies of it in the
-    same process (`clone_model`, `from_config`), read that file when they are built. A layer that
-    came from a saved config, and its copies, read no file whatever the config says, and write
-    none: their rows are NaN until weights are loaded, so that leaving them out shows at once.
+    coverage; `.weights.h5` the rows. (Keras's old `.h5` format of whole models does not hold the
+    words.) The config holds neither rows nor words. A layer made with a file, and its copies in the
+    same process (`clone_model`, `from_config`), read that file when they are built. A layer from a
+    saved config, and its copies, read and write no file, whatever the config says: their rows are
+    NaN until weights are loaded, so that a missing load shows at once.
 
     Args:
         file: What :func:`load_vectors` reads. None reads nothing: give `dim`, and load weights.
         vocabulary: What :func:`load_vectors` takes; it decides the number of rows.
-        freeze_found: Whether only the rows without a vector are ever trained. Those rows are then a
-            variable of their own, so that no optimizer (weight decay, momentum) can move the rest.
-            It is fixed when the layer is made; weights pass between layers with it and without.
+        freeze_found: Whether only the rows without a pretrained vector are trained. They are then a
+            variable of their own, so that no optimizer (weight decay, momentum) changes the rest.
+            It is fixed when the layer is made; weights can be moved between layers with and
+            without it.
         trainable: Whether the rows are trained; with `freeze_found`, those without a vector. None
             means False, or True with `freeze_found` or `lora_rank`.
-        mask_zero: Whether index 0 is masked. None masks it where row 0 is padding.
+        mask_zero: Whether index 0 is masked. None masks it if row 0 is padding.
 
     The other arguments are those of :func:`load_vectors` and of `keras.layers.Embedding`.
 
     Attributes:
-        coverage: The :class:`Coverage` of the vocabulary; None before the layer is built, and
-            where only weights were loaded.
+        coverage: The :class:`Coverage` of the vocabulary; None before the layer is built, and if
+            only weights were loaded.
 
     Input shape:
         Any, integers: rows of the vocabulary. Usually `(batch, time)`.
@@ -104,9 +105,9 @@ class GloVeEmbedding(keras.layers.Embedding):
     Raises:
         AttributeError: `freeze_found` is set on a layer.
         OSError: The file does not exist, is a directory, or cannot be read.
-        TypeError: An argument does not exist, or belongs to this layer's own work (`weights`,
+        TypeError: An unknown argument, or one that this layer sets by itself (`weights`,
             `input_dim`, ...).
-        ValueError: `mask_zero` where row 0 is a word; `freeze_found` with LoRA; when the layer is
+        ValueError: `mask_zero` if row 0 is a word; `freeze_found` with LoRA; when the layer is
             built, whatever :func:`load_vectors` raises; and, when it is called, text, or a row
             that the vocabulary does not have.
 
@@ -203,7 +204,7 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     @property
     def freeze_found(self) -> bool:
-        """Whether only the rows without a vector are ever trained."""
+        """Whether only the rows without a pretrained vector are trained."""
         return self._freeze_found
 
     @freeze_found.setter
@@ -215,7 +216,7 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The word of each row; special rows by what the source calls them."""
+        """The word of each row; special rows by their name in the source."""
         return self._read.args[1].known().words
 
     def build(self, input_shape: Any = None) -> None:
@@ -232,7 +233,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         self._build_rows(self._read() if reads else None)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """That the layer is built; a reload does not need to know more."""
+        """That the layer is built: all that loading needs."""
         return {"input_shape": None} if self.built else None
 
     def _build_rows(self, vectors: Vectors | None) -> None:
@@ -288,7 +289,7 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     @property
     def embeddings(self) -> Any:
-        """All rows, `(rows, dim)`: what a tied output multiplies with."""
+        """All rows, `(rows, dim)`, as for a tied output."""
         if self._free is None:
             return super().embeddings
         return self._merge(*map(ops.convert_to_tensor, (self._slots, self._embeddings)))
@@ -365,13 +366,13 @@ class GloVeEmbedding(keras.layers.Embedding):
         return self._blank_padding(inputs, super().quantized_call(inputs, **arguments))
 
     def _blank_padding(self, inputs: Any, rows: Any) -> Any:
-        """Cut padding off, so that neither a gradient nor LoRA changes it."""
+        """Keep padding at zero, so that neither a gradient nor LoRA changes it."""
         if not self._read.args[1].padding or not (self.trainable or self.lora_enabled):
             return rows
         return ops.where(ops.expand_dims(ops.equal(inputs, 0), -1), ops.zeros_like(rows), rows)
 
     def set_weights(self, weights: Any) -> None:
-        """Set the rows, of a layer not yet built too."""
+        """Set the rows, also before the layer is built."""
         self.build()
         super().set_weights(weights)
 
@@ -394,7 +395,7 @@ class GloVeEmbedding(keras.layers.Embedding):
             self.lora_embeddings_a.constraint = blank
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
-        """Quantize the rows, as `keras.layers.Embedding` does; rows trained apart join the rest."""
+        """Quantize the rows, as `keras.layers.Embedding` does, including those that are trained."""
         if type_check and type(self) is not GloVeEmbedding:
             raise NotImplementedError(
                 f"{type(self).__name__} does not say how it is quantized: override `quantize`."
@@ -418,8 +419,8 @@ class GloVeEmbedding(keras.layers.Embedding):
         """Load what `save_own_variables` saved, with `freeze_found` or without.
 
         Raises:
-            ValueError: More rows were trained than this layer has room for; or it has
-                `freeze_found`, knows no file, and the rows were saved without.
+            ValueError: More rows were trained than this layer has; or it has `freeze_found` and no
+                file, and the rows were saved without `freeze_found`.
         """
         alone = len(store.keys()) < 2
         if self._free is None:
@@ -450,7 +451,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         self._free.assign(own)
 
     def save_assets(self, folder: str) -> None:
-        """Save the words and the coverage, which the config has no room for."""
+        """Save the words and the coverage, which are not in the config."""
         vocabulary = self._read.args[1]
         if isinstance(vocabulary, SavedVocabulary):
             vocabulary = vocabulary.vocabulary
@@ -485,7 +486,7 @@ class GloVeEmbedding(keras.layers.Embedding):
             ) from error
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments; what is long (words, counts, vectors in memory) by name alone."""
+        """The arguments; long ones (words, counts, vectors in memory) by name only."""
         file, vocabulary = self._read.args
         config = super().get_config()
         del config["output_dim"], config["embeddings_initializer"]
@@ -503,10 +504,10 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> GloVeEmbedding:
-        """Make the layer that a config tells of; any entry may be replaced before.
+        """Make a layer from a config; any entry may be replaced before.
 
-        A file is read only where `get_config` of a layer that was made with it gave the config, in
-        this process: nothing that can be written into a saved config makes a layer read.
+        A file is read only if the config came from `get_config` of a layer made with that file, in
+        this process. Nothing that is written into a saved config makes a layer read a file.
         """
         here = isinstance(config.get("file"), _Held)
         released = {name: _released(value) for name, value in config.items()}
@@ -522,9 +523,9 @@ class GloVeEmbedding(keras.layers.Embedding):
 
 
 class _BlankPadding(keras.constraints.Constraint):
-    """Keeps row 0 at zero, where a tied output or LoRA would train it; beside another constraint.
+    """Keeps row 0 at zero, even if a tied output or LoRA would train it; with another constraint.
 
-    It is set on variables when they are made, so no config holds it.
+    It is set on variables when they are made, so it is not in a config.
     """
 
     def __init__(self, other: Any) -> None:
@@ -536,7 +537,7 @@ class _BlankPadding(keras.constraints.Constraint):
 
 
 def _initializer(values: np.ndarray) -> Any:
-    """An initializer that gives these values, spread over the shape asked for."""
+    """An initializer that gives these values, broadcast to a shape."""
 
     def initialize(shape: Any, dtype: Any = None) -> Any:
         return ops.convert_to_tensor(np.broadcast_to(values, shape), dtype=dtype)
@@ -566,7 +567,7 @@ def _as_array(name: str, inputs: Any) -> np.ndarray:
 
 
 def _dense(inputs: Any) -> Any:
-    """Indices as an array; those that a sparse one leaves out are 0."""
+    """Indices as a dense array; those that a sparse one leaves out are 0."""
     if isinstance(inputs, keras.KerasTensor):
         return ops.add(inputs, 0) if inputs.sparse else inputs  # what a sum gives is dense
     return ops.convert_to_tensor(inputs, sparse=False)

@@ -1,4 +1,4 @@
-"""Vector files -> the matrix for a vocabulary, with its coverage."""
+"""Vector files to the matrix for a vocabulary, with its coverage."""
 
 import os
 import re
@@ -46,7 +46,7 @@ class Vectors:
 
     Args:
         matrix: float32 `(rows, dim)`, a row for each row of the vocabulary.
-        coverage: What was found.
+        coverage: How much of the vocabulary was found.
         found: bool `(rows,)`: the rows that hold a vector of the file.
 
     Example:
@@ -85,9 +85,9 @@ def load_vectors(
 ) -> Vectors:
     r"""Read the vectors of a vocabulary's words from a file.
 
-    The file is streamed: each row's word is compared with the vocabulary before a number of it is
-    parsed, so that memory holds the matrix and little else. The first row of a word counts; later
-    ones are counted as duplicates. GloVe's vectors come from Pennington, Socher and Manning,
+    The file is streamed: each word is compared with the vocabulary before its numbers are parsed,
+    so that memory holds the matrix and little else. The first vector of a word counts; later ones
+    are counted as duplicates. GloVe's vectors come from Pennington, Socher and Manning,
     *GloVe: Global Vectors for Word Representation* (2014).
 
     Args:
@@ -96,31 +96,32 @@ def load_vectors(
             word -> vector; or gensim `KeyedVectors`.
         vocabulary: A `TextVectorization` or `StringLookup` layer or its `get_vocabulary()`, a
             `Tokenizer` or its `word_index`, a list of words (row 0 first), a dict word -> row, or
-            the path of a file with one word a line. Row 0 is padding where it is `""` or
-            `"<pad>"`, or where a dict leaves it free.
-        dim: Numbers in a vector. None takes what the file has; it picks the member of a `.zip`.
+            the path of a file with one word a line. Row 0 is padding if it is `""` or
+            `"<pad>"`, or if a dict has no word for it.
+        dim: Numbers in a vector. None takes those of the file; it picks the member of a `.zip`.
         words: The word of each row of a matrix or `.npy`: a list, or the path of a file with one
             word a line.
         num_words: Rows to keep, as a Tokenizer's `num_words` counts them (row 0 included).
-        oov_token: The name of the out-of-vocabulary rows, where it is none of `[UNK]`, `<unk>`,
+        oov_token: The name of the out-of-vocabulary rows, if it is none of `[UNK]`, `<unk>`,
             `<UNK>`, `<oov>`, `<OOV>`.
         counts: How often each word occurs (a mapping, or a number for each row), for the share of
-            tokens. A Tokenizer brings its own.
-        oov: What a row without a vector gets, out-of-vocabulary rows included: `"zeros"`,
+            tokens. A Tokenizer has its own.
+        oov: How to fill rows without a vector, out-of-vocabulary rows included: `"zeros"`,
             `"uniform"` (-0.05 to 0.05), `"normal"` (mean and deviation of the rows found, number
             by number), `"mean"` of the rows found, `"<unk>"` (the file's own vector of that name),
             or a callable `(words, rng) -> (len(words), dim)`. Padding is always zero.
         seed: Seeds `oov`, so that the same call gives the same rows.
-        fallbacks: What to try, in this order, for a word that the file does not have as it stands:
-            `"lower"` case; `"digits"` in the file's convention (`<number>`, `##`, `00`), which is
-            left aside where the file has plain numbers. `()` tries nothing.
+        fallbacks: Other spellings to try, in this order, for a word that is not in the file:
+            `"lower"` case; `"digits"` as the file writes them (`<number>`, `##`, `00`), unless it
+            has plain numbers. `()` tries nothing.
         normalize: Whether to scale the vectors found to unit length.
-        strict: Whether the first damaged row raises. Otherwise such rows are left out and counted.
-        warn_below: Warn when a smaller share has a vector: of the tokens where counts are known,
-            else of the words. None never warns.
-        cache: True keeps what was found beside the file, a path keeps it in that directory; the
-            next call with the same file (by its inode, size and times) and vocabulary reads that
-            instead. Threads and processes may share it; one that is damaged is made anew.
+        strict: Whether the first damaged row is an error. Otherwise such rows are skipped and
+            counted.
+        warn_below: Warn if a smaller share has a vector: of the tokens if counts are known, else of
+            the words. None never warns.
+        cache: True caches the result beside the file, a path in that directory. The next call with
+            the same file (by its inode, size and times) and vocabulary reads the cache. Threads
+            and processes may share it; a damaged one is made again.
         progress: Whether to show a line on stderr when reading takes more than two seconds.
 
     Returns:
@@ -136,8 +137,8 @@ def load_vectors(
 
     Warns:
         CoverageWarning: Fewer words have a vector than `warn_below` asks for.
-        RuntimeWarning: The header counts other rows than the file has, which are read; or a cache
-            cannot be written.
+        RuntimeWarning: The header has a wrong count of rows, which are read all the same; or a
+            cache cannot be written.
 
     Example:
         >>> import keras_rnnkit as rk
@@ -211,7 +212,7 @@ def _find(
     cache: bool | str | os.PathLike[str],
     progress: bool,
 ) -> Found:
-    """Read the file, or what was kept of an earlier reading."""
+    """Read the file, or its cache."""
     faults = Faults(name_of(file), strict=strict)
     with ExitStack() as stack:
         raw = kept = None
@@ -243,7 +244,7 @@ def _match(
     faults: Faults,
     progress: Progress,
 ) -> Found:
-    """Give each row the vector of its word, or of the first of its fallbacks that the file has."""
+    """Give each row the vector of its word, or of the first fallback that is in the file."""
     wanted: dict[bytes, list[tuple[int, int]]] = {_UNKNOWN: []}
     for row, word in enumerate(vocabulary.words):
         if row not in vocabulary.special:
@@ -279,7 +280,7 @@ def _match(
 
 
 def _spellings(word: str, fallbacks: tuple[str, ...]) -> dict[str, int]:
-    """The keys under which a file may have the word, each with its rank; 0 is the word itself."""
+    """Spellings under which a file may have the word, with their rank; 0 is the word itself."""
     spellings = {word: 0}
     lower = word.lower() if "lower" in fallbacks else word
     for rank, fallback in enumerate(fallbacks, 1):
@@ -293,7 +294,7 @@ def _spellings(word: str, fallbacks: tuple[str, ...]) -> dict[str, int]:
 
 
 def _without_digits(word: str) -> Iterator[str]:
-    """How files that hold no plain numbers write a word with digits."""
+    """How files without plain numbers write a word with digits."""
     if _NUMBER.fullmatch(word):
         yield "<number>"
     yield word.translate(_HASHES)
@@ -305,9 +306,9 @@ def _without_digits(word: str) -> Iterator[str]:
 def _drop_false_digits(
     vocabulary: Vocabulary, matrix: np.ndarray, ranks: np.ndarray, rank: int
 ) -> None:
-    """Undo the digits fallback where the file writes numbers out.
+    """Undo the digits fallback if the file has plain numbers.
 
-    A file that has `1984` as it stands has another meaning for `0000` and `####`.
+    In a file with `1984` in it, `0000` and `####` have another meaning.
     """
     doubtful = ranks == rank
     sure = np.flatnonzero(~doubtful & (ranks != _MISSING)).tolist()
@@ -321,7 +322,7 @@ def _drop_false_digits(
 def _counts_by_row(
     counts: Mapping[str, int] | Sequence[int] | None, vocabulary: Vocabulary
 ) -> np.ndarray | None:
-    """Occurrences of each row's word; special rows have none."""
+    """Occurrences of the word of each row; 0 for special rows."""
     counts = vocabulary.counts if counts is None else counts
     if counts is None:
         return None
@@ -385,7 +386,7 @@ def _fill(
     rng: np.random.Generator,
     file: Any,
 ) -> None:
-    """Write the rows that have no vector."""
+    """Fill the rows without a vector."""
     empty = ~hit
     empty[0] &= not vocabulary.padding
     rows = np.flatnonzero(empty)

@@ -1,4 +1,4 @@
-"""A vocabulary as people have it -> the word of each row of an embedding matrix."""
+"""A vocabulary of any kind to the word of each row of an embedding matrix."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ class Vocabulary:
     """The word of each row.
 
     Args:
-        words: One text a row; what a special row is called where the row has no word.
-        special: Rows that stand for no word: padding, out-of-vocabulary, unassigned.
+        words: One text a row; the name of special rows.
+        special: Rows without a word: padding, out-of-vocabulary, unassigned.
         padding: Whether row 0 is padding.
-        counts: How often each word occurs, where the source knows it.
+        counts: How often each word occurs, if the source knows it.
     """
 
     words: tuple[str, ...]
@@ -47,7 +47,7 @@ class Vocabulary:
         return "sha256:" + hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def known(self) -> "Vocabulary":
-        """The vocabulary with its words at hand."""
+        """The vocabulary with its words."""
         return self
 
     def to_json(self) -> str:
@@ -74,13 +74,13 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class SavedVocabulary:
-    """A vocabulary that a saved config tells of; a layer that has it reads no file for it.
+    """The vocabulary of a saved config; a layer with it reads no file.
 
     Args:
         fingerprint: That of its `Vocabulary`.
         rows: Rows of the matrix.
         padding: Whether row 0 is padding.
-        vocabulary: The words, where the saved model brings them.
+        vocabulary: The words, if they were saved with the model.
     """
 
     fingerprint: str
@@ -90,10 +90,10 @@ class SavedVocabulary:
 
     @classmethod
     def from_entry(cls, entry: Any, rows: Any, padding: Any) -> "SavedVocabulary":
-        """What a config says of a vocabulary: its fingerprint, or the words themselves.
+        """The vocabulary of a config: its fingerprint, or the words themselves.
 
         Raises:
-            ValueError: It tells no number of rows beside a fingerprint.
+            ValueError: A fingerprint without the number of rows.
         """
         if not isinstance(entry, str | os.PathLike):
             words = read_vocabulary(entry)
@@ -110,7 +110,7 @@ class SavedVocabulary:
         """The vocabulary with its words.
 
         Raises:
-            ValueError: The config brought none.
+            ValueError: The config has none.
         """
         if self.vocabulary is None:
             raise ValueError(
@@ -125,12 +125,12 @@ class SavedVocabulary:
 def read_vocabulary(
     source: Any, *, num_words: int | None = None, oov_token: str | None = None
 ) -> Vocabulary:
-    """Bring any usual kind of vocabulary into one form.
+    """Read any usual kind of vocabulary.
 
     Args:
         source: One of those that the error below lists.
         num_words: Rows to keep, as a Tokenizer's `num_words` counts them (row 0 included).
-        oov_token: The name of the out-of-vocabulary rows, where it is none of the usual ones.
+        oov_token: The name of the out-of-vocabulary rows, if it is none of the usual ones.
 
     Returns:
         The rows, special ones marked.
@@ -210,7 +210,7 @@ def _text(word: Any, row: int) -> str:
 def _rows_of_mapping(
     source: Mapping[Any, Any], num_words: int | None
 ) -> tuple[list[str], set[int]]:
-    """Lay `word -> row` out by row; rows that no word has are special."""
+    """The words by row, from a mapping of word to row; rows without a word are special."""
     by_row: dict[int, str] = {}
     for word, row in source.items():
         if isinstance(row, bool) or not isinstance(row, int | np.integer) or row < 0:

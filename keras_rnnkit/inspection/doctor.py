@@ -1,4 +1,4 @@
-"""doctor: what fits, what runs and what would fail on this machine, and what to do about it."""
+"""doctor: checks versions, GPUs and paths of this machine, and says what to do."""
 
 import argparse
 import json
@@ -42,11 +42,11 @@ SECTIONS = {
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What `doctor` found; prints as a table.
+    """The result of `doctor`; prints as a table.
 
     Attributes:
-        findings: One `Finding` for each thing looked at: its `section`, `subject`, what was
-            `found`, a `level` (`"ok"`, `"warning"` or `"fault"`) and `advice`.
+        findings: One `Finding` for each check: its `section`, `subject`, what was `found`, a
+            `level` (`"ok"`, `"warning"` or `"fault"`) and `advice`.
 
     Example:
         >>> import keras_rnnkit as rk
@@ -59,7 +59,7 @@ class Diagnosis:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no fault; warnings are none."""
+        """Whether there is no fault; warnings do not count."""
         return not any(finding.level == "fault" for finding in self.findings)
 
     @property
@@ -98,17 +98,17 @@ class Diagnosis:
 
 
 def doctor(model: Any = None, inputs: Any = None, *, mask: Any = None) -> Diagnosis:
-    """Say whether this machine, and a model on it, are as recurrent layers need them.
+    """Check this machine, and a model on it, for recurrent layers.
 
-    It looks at the versions installed and whether they fit each other; the GPUs, cuDNN and memory
-    growth; the path that SimpleRNN, LSTM and GRU take, and why; and at the errors that people meet
-    with recurrent layers, whether this machine would. `python -m keras_rnnkit` prints the same,
-    and exits with 1 if there is a fault. On TensorFlow and torch the GPUs are not set up for it,
-    so that `allow_memory_growth` still works afterwards; JAX sets its own up.
+    It checks whether the installed versions fit each other; the GPUs, cuDNN and memory growth; the
+    path that SimpleRNN, LSTM and GRU take, and why; and whether well-known errors would occur.
+    `python -m keras_rnnkit` prints the same, and exits with 1 if there is a fault. On TensorFlow
+    and torch it does not set the GPUs up, so that `allow_memory_growth` still works afterwards; JAX
+    sets them up.
 
     Args:
-        model: A model or layer, whose recurrent layers are then looked at too.
-        inputs: What to call it with. The call is made, so that the masks that its layers meet are
+        model: A model or layer, whose recurrent layers are then checked too.
+        inputs: Inputs of the model. It is called with them, so that the masks of its layers are
             known.
         mask: `(batch, time)`, for a model called with a mask.
 
@@ -148,8 +148,8 @@ def allow_memory_growth() -> str:
     ("Fail to find the dnn implementation"). Call this first, before any layer or tensor.
 
     Returns:
-        What was done, in a sentence. PyTorch needs no telling. JAX listens to the environment
-        alone: the sentence says what to set, and is a warning too where it matters.
+        What was done, in a sentence. PyTorch needs nothing. JAX reads the environment only: the
+        sentence says what to set, and is also a warning if it matters.
 
     Raises:
         RuntimeError: TensorFlow has set up its GPUs already.
@@ -176,7 +176,7 @@ def _backend_finding(backend: str) -> Finding:
 
 
 def _stale(backend: str, machine: kernels.Machine) -> Iterator[Finding]:
-    """Modules that were imported before another version of them was installed."""
+    """Modules that were imported before another version was installed."""
     running = {
         "numpy": np.__version__,
         "keras": keras.__version__,
@@ -236,7 +236,7 @@ def _no_gpu(backend: str, machine: kernels.Machine) -> Finding:
 
 
 def _driver_gpus() -> list[str]:
-    """The GPUs that NVIDIA's driver knows of, whatever the framework sees."""
+    """The GPUs that NVIDIA's driver sees, whatever the framework sees."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -272,7 +272,7 @@ def _cudnn_finding(machine: kernels.Machine) -> Finding:
 
 
 def _path_finding(section: str, layer: paths.LayerPath, on_gpu: bool) -> Finding:
-    """A layer's path: a warning where more than the lack of a GPU keeps it from a kernel."""
+    """The path of a layer: a warning if more than a missing GPU keeps it from a kernel."""
     if layer.fused:
         return Finding(section, layer.layer, layer.path)
     why = "; ".join(
@@ -287,7 +287,7 @@ def _path_finding(section: str, layer: paths.LayerPath, on_gpu: bool) -> Finding
 
 
 def _mask_findings(model: Any, backend: str) -> list[Finding]:
-    """Where masks are made, and layers of Keras's own may lose cuDNN to them."""
+    """Where masks are made, and Keras's own layers may lose cuDNN because of them."""
     makers = [
         layer.name
         for _, layer in paths.named_layers(model)
@@ -315,7 +315,7 @@ def _mask_findings(model: Any, backend: str) -> list[Finding]:
 def _error_findings(
     backend: str, machine: kernels.Machine, default: path_report.PathReport
 ) -> Iterator[Finding]:
-    """The errors that people meet, in the words of the message."""
+    """Well-known errors, by their message."""
 
     def finding(error: str, why: str, advice: str = "", meets: bool = False) -> Finding:
         verdict = "yes" if meets else "no"

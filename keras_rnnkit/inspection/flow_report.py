@@ -1,4 +1,4 @@
-"""GradientFlow and LayerFlow: what gradient_flow found, its verdict and its table."""
+"""GradientFlow and LayerFlow: the result of gradient_flow, its verdict and its table."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,33 +12,34 @@ FLOOR = 1e-30  # below it float32 begins to lose what is carried
 
 @dataclass(frozen=True, eq=False)
 class LayerFlow:
-    r"""How a gradient fares on its way back through one recurrent layer.
+    r"""How a gradient changes on its way back through one recurrent layer.
 
-    Factor, half-life and verdict speak of `carried` alone. Lags count the steps that are not
-    masked, back from each row's last one in the order of processing; with `go_backwards`, and in a
+    Factor, half-life and verdict are those of `carried`. Lags count the steps that are not masked,
+    back from the last one of each sample in the order of processing; with `go_backwards`, and in a
     backward direction, they lead to later steps.
 
     Attributes:
         layer: Its key, as `trace` has it.
-        norms: What arrives. For each state by name, (time,): the mean over the rows of the
-            Euclidean norm of dLoss/dstate_t, where t counts for the row; NaN where it counts for
-            none. It is the total derivative: that by c_t includes what c_t does to h_t.
-        fed: What of the former is fed to h by the layers above, (time,): the same mean, of the
-            derivative by the output of step t alone, and not by way of a later step. At the last
-            step all is fed. What is read at a masked step counts for the step whose output it
-            holds; not so in Keras's own layers on JAX, which show the state there.
-        carried: What a step passes on, whatever the loss, (time,): the mean over the rows of
-            :math:`\lVert \partial s_T / \partial s_t \rVert_F / \sqrt n`, where s are all
-            n states of the cell and T is the row's last step: the root of the mean square by which
+        norms: The gradient that arrives. For each state by name, (time,): the mean over the samples
+            of the Euclidean norm of dLoss/dstate_t, at steps that are not masked; NaN if the step
+            is masked in all samples. It is the total derivative: that by c_t includes its effect on
+            h_t.
+        fed: The part of it that enters h from the layers above, (time,): the same mean, of the
+            derivative by the output of step t itself, without the way through later steps. At the
+            last step that is all of it. What is read at a masked step counts for the step whose
+            output it repeats; not so in Keras's own layers on JAX, which give the state there.
+        carried: What the layer carries back, whatever the loss, (time,): the mean over the samples
+            of :math:`\lVert \partial s_T / \partial s_t \rVert_F / \sqrt n`, where s are all
+            n states of the cell and T is the last step of the sample: the root mean square by which
             a change of the states grows on its way to the last step; 1 at the last step itself.
-        factor: By how much `carried` changes for each step back, 1 for not at all: the straight
-            line of least squares through its logarithm over the lag. NaN when there is one step
-            alone; 0 when nothing is carried back a step.
-        half_life: The lag at which `carried` has first halved, in steps, between two of them by
-            interpolation; inf if it never does.
-        verdict: `"vanishing"` where `carried` at the longest lag is below 0.01, `"exploding"`
-            where it is above 100 or not finite, else `"steady"`; `"not measured"` for a cell that
-            the model steps by itself, which has no norms either.
+        factor: By how much `carried` changes for each step back, 1 for no change: from a line
+            fitted by least squares to its logarithm over the lag. NaN if there is only one step;
+            0 if nothing is carried back.
+        half_life: The lag, in steps, at which `carried` has first halved, interpolated between two
+            steps; inf if it never does.
+        verdict: `"vanishing"` if `carried` at the longest lag is below 0.01, `"exploding"` if it is
+            above 100 or not finite, else `"steady"`; `"not measured"` for a cell that the model
+            steps by itself, which has no norms either.
         note: What could not be measured, and why; empty otherwise.
     """
 
@@ -57,7 +58,7 @@ class GradientFlow(Mapping[str, LayerFlow]):
 
     Attributes:
         layers: By key, in the order in which the layers run.
-        loss: The loss whose gradient it is.
+        loss: The loss.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk
@@ -125,7 +126,7 @@ def _ends(values: np.ndarray) -> str:
 
 
 def _where(fed: np.ndarray) -> str:
-    """The steps at which a gradient is fed, in words."""
+    """The steps at which a gradient enters, in words."""
     steps = np.flatnonzero(fed > 0)
     if not steps.size:
         return "no step"

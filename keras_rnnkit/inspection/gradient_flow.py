@@ -1,11 +1,12 @@
 """gradient_flow: how far back in time a gradient reaches.
 
-Two questions are kept apart. How a gradient is *carried* from step to step is the layer's own
-affair: the product of its Jacobians, whatever the loss; see `jacobians.carried`. Where it is *fed*
-is the loss's: at the last step, or at every one. What arrives at a step is the sum of both.
+Two things are measured separately. How a gradient is *carried* back from step to step depends on
+the layer: the product of its Jacobians, whatever the loss; see `jacobians.carried`. Where a
+gradient enters (`fed`) depends on the loss: at the last step, or at every step. What arrives is the
+sum.
 
-Fed and arriving are derivatives by probes, zeros that are added in the loop: to each output as it
-is made, for what is fed at this step; and to each state where it is made, before anything reads it.
+Both gradients of the loss are derivatives by probes, zeros that are added in the loop: to each
+output, for the gradient that enters at that step; and to each state, before anything reads it.
 """
 
 import math
@@ -46,41 +47,41 @@ def gradient_flow(
 ) -> GradientFlow:
     """Measure how the gradient of the loss changes on its way back in time.
 
-    One forward and one backward pass tell, for every recurrent layer, Keras's own or ours, how a
-    gradient is carried from step to step, at which steps the loss feeds it, and what arrives: the
-    norm of dLoss/dh_t for every step t, and of dLoss/dc_t for the LSTM. The verdict is on what is
-    carried, so that it is the same for a loss on the last step and for one on every step. The
-    model is left as it was: weights, carried states, seeds and metrics; other threads may call it
+    One forward and one backward pass measure, for every recurrent layer of Keras or this library,
+    how a gradient is carried back from step to step, at which steps it enters, and what arrives:
+    the norm of dLoss/dh_t for every step t, and of dLoss/dc_t for the LSTM. The verdict is that of
+    what is carried, so that it is the same for a loss on the last step and for one on every step.
+    The model stays as it is: weights, carried states, seeds and metrics. Other threads may call it
     meanwhile.
 
-    What is carried is measured by unit vectors: 32 a batch, shared among its rows, or one a row in
-    a larger batch, and for a cell that this library does not know. It is exact where a row has as
-    many as states, else an estimate of the mean square. Cells that this library knows are computed
-    in float32 where the layer computes in half precision.
+    What is carried is measured along unit vectors: 32 in a batch, shared among its samples, or one
+    for each sample in a larger batch, and for cells that this library does not know. It is exact if
+    a sample has as many as states, else an estimate of the mean square. Cells that this library
+    knows are computed in float32 if the layer computes in half precision.
 
     Args:
         model: A model, or a layer.
-        x: What to call it with: an array, or a list or dict of them, with one row a sample.
-        y: Targets, as the loss takes them; None where all losses are of the model's own adding.
+        x: Its inputs: an array, or a list or dict of arrays, with samples on the first axis.
+        y: Targets, as the loss takes them; None if the model adds all losses by itself.
         loss: A name, a `keras.losses.Loss`, or a function of (y, prediction); the mean of what it
             returns counts. None takes the loss that the model was compiled with.
-        sample_weight: One weight a row, for the compiled loss.
-        batch_size: Rows to a pass. The loss of all rows is taken for the mean of the batches',
-            each weighted by its rows.
+        sample_weight: One weight for each sample, for the compiled loss.
+        batch_size: Samples in a batch. The loss is the mean over the batches, each weighted by its
+            number of samples.
         training: Whether dropout applies.
         progress: Whether to show a line on stderr when it takes more than two seconds.
 
     Returns:
         A `GradientFlow`: `flow["gru"].carried` and `flow["gru"].norms["h"]` are (time,),
-        `print(flow)` shows the table, `rk.plot.gradient_flow(flow)` the picture. The total
-        derivative by the state of a cell of another kind includes its output only where that is
+        `print(flow)` shows a table, `rk.plot.gradient_flow(flow)` a picture. The total
+        derivative by the state of a cell of another kind includes its output only if that is
         its first state. A cell that the model steps by itself is listed with a note.
 
     Raises:
         ValueError: If there is no recurrent layer, the call reaches none, `loss` is None and the
             model not compiled, `loss` is another thing, `y` is missing, `sample_weight` comes with
             a `loss`, `batch_size` is not positive, a cell is under Zoneout in training, or there
-            are no rows, or not as many in each array.
+            are no samples, or not as many in each array.
 
     >>> import keras
     >>> import numpy as np
@@ -125,7 +126,7 @@ class FlowGauge:
     def __call__(
         self, x: Any, y: Any, sample_weight: Any, batch_size: int, progress: bool
     ) -> GradientFlow:
-        """Measure over all rows, batch by batch."""
+        """Measure over all samples, batch by batch."""
         total = len(tree.flatten(x)[0])
         # torch would keep what a gradient by the weights needs.
         values = [ops.stop_gradient(value) for value in passes.values(self._variables)]
@@ -178,7 +179,7 @@ class FlowGauge:
         ]
 
     def _outline(self, values: Any, x: Any, y: Any, sample_weight: Any) -> Any:
-        """Note what each pass needs of probes."""
+        """Note the probes that each pass needs."""
         found: list[_Outline] = []
 
         def note(met: passes.Met) -> Any:
@@ -197,7 +198,7 @@ class FlowGauge:
     def _differentiate(self, values: Any, x: Any, y: Any, sample_weight: Any, probes: Any) -> Any:
         """The loss, and for each pass its mask and norms, in the order of processing.
 
-        The norms are lists, one a cell: of what is carried, of what is fed, and by each state.
+        The norms are lists, one for each cell: of `carried`, of `fed`, and by each state.
         """
         if not probes:
             loss, _ = self._call(values, x, y, sample_weight, lambda met: met.own()[0])
@@ -238,7 +239,7 @@ class FlowGauge:
 
 
 class _Cell(NamedTuple):
-    """What the probes of one cell in a pass are like.
+    """The shapes of the probes of one cell in a pass.
 
     Attributes:
         key: Its layer's; in a stack each cell has one of its own.
@@ -258,12 +259,12 @@ class _Cell(NamedTuple):
 
 
 class _Outline(NamedTuple):
-    """What the probes of one pass are like.
+    """The shapes of the probes of one pass.
 
     Attributes:
         cells: Of each cell.
-        lead: (rows, time).
-        copies: By how many directions each row's Jacobians are measured.
+        lead: (samples, time).
+        copies: Number of directions by which the Jacobians of each sample are measured.
         dtype: Of all probes.
         backwards: Whether the layer runs from the last step to the first.
     """
@@ -345,7 +346,7 @@ def _plus(x: Any, probe: Any) -> Any:
 
 
 def _norms(outline: _Outline, mask: Any, carried: list[Any], gradients: Any) -> list[list[Any]]:
-    """For each cell the norms of what is carried, of what is fed, and by each state."""
+    """For each cell the norms of `carried`, of `fed`, and by each state."""
     if mask is None:
         last = ops.expand_dims(ops.arange(outline.lead[1]) == outline.lead[1] - 1, 0)
     else:
@@ -362,13 +363,13 @@ def _norms(outline: _Outline, mask: Any, carried: list[Any], gradients: Any) -> 
 
 
 class _Sums:
-    """Sums of norms over rows, by step and by lag."""
+    """Sums of norms over samples, by step and by lag."""
 
     def __init__(self, time: int) -> None:
         self._steps, self._lags = np.zeros((2, time)), np.zeros((2, time))
 
     def add(self, norm: np.ndarray, mask: np.ndarray | None, backwards: bool) -> None:
-        """Add (rows, time) norms, in the order of processing."""
+        """Add (samples, time) norms, in the order of processing."""
         counts: Any = np.ones(norm.shape, bool) if mask is None else mask
         order = slice(None, None, -1 if backwards else 1)
         with np.errstate(invalid="ignore"):
@@ -379,12 +380,12 @@ class _Sums:
             np.add.at(self._lags[1], lags, 1)
 
     def by_step(self) -> np.ndarray:
-        """The mean at each step of the input; NaN where it counts for no row."""
+        """The mean at each step of the input; NaN if it is masked in all samples."""
         sums, counts = self._steps
         return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
     def by_lag(self) -> np.ndarray:
-        """The mean at each lag that a row has."""
+        """The mean at each lag."""
         sums, counts = self._lags
         return sums[counts > 0] / counts[counts > 0]
 

@@ -33,16 +33,16 @@ def jacobian_norms(
         \frac{\partial s_T}{\partial s_t} = \prod_{k=t+1}^{T} \frac{\partial s_k}{\partial s_{k-1}},
 
     where s holds all states: h, and c for the LSTM; those of every cell of a stack. Each factor is
-    exact, by automatic differentiation of one step at the states that the layer went through; the
-    product is made in float64. A masked step is a factor of one.
+    exact, by automatic differentiation of one step at the states of the layer. The product is
+    computed in float64. A masked step is a factor of one.
 
     Args:
         layer: A recurrent layer, Keras's or ours, with any cell or a stack of them.
         x: Its input, (batch, time, ...).
         mask: (batch, time), true where a step counts.
         norm: `"spectral"`, the largest factor by which a change of the states can grow, or
-            `"frobenius"`; by the root of the number of states it is what `gradient_flow` calls
-            carried.
+            `"frobenius"`; divided by the root of the number of states it is `carried` of
+            `gradient_flow`.
         progress: Whether to show a line on stderr when it takes more than two seconds.
 
     Returns:
@@ -50,7 +50,7 @@ def jacobian_norms(
         `go_backwards`, has the norm of the identity: 1, or the root of the number of states.
 
     Raises:
-        ValueError: If `layer` is no recurrent layer, or `norm` is another.
+        ValueError: If `layer` is not a recurrent layer, or `norm` is another one.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk
@@ -124,10 +124,10 @@ def _step_jacobians(run: Any, inputs: Any, states: list[np.ndarray]) -> np.ndarr
 
 
 def carried(cell: Any, settled: Pass, copies: int) -> list[Any]:
-    """How far each cell of a pass carries, by unit vectors, cut off from the loss and from below.
+    """How much of a gradient each cell of a pass carries back, by unit vectors, without the loss.
 
-    For each cell (rows, time), in the order of processing: the root of the mean over `copies` unit
-    vectors u of the squared norm of u ds_T/ds_t.
+    For each cell (samples, time), in the order of processing: the root of the mean over `copies`
+    unit vectors u of the squared norm of u ds_T/ds_t.
     """
     settled = replace(
         settled,
@@ -141,7 +141,7 @@ def carried(cell: Any, settled: Pass, copies: int) -> list[Any]:
     rows, time = made[0].shape[:2]
 
     def back(x: Any) -> Any:
-        """From (rows, time, ...) to the last step first, each row as often as it is measured."""
+        """From (samples, time, ...) to the last step first, each sample repeated by direction."""
         x = ops.flip(ops.moveaxis(x, 1, 0), axis=0)
         return ops.repeat(x, copies, axis=1) if copies > 1 else x
 
@@ -186,14 +186,14 @@ def carried(cell: Any, settled: Pass, copies: int) -> list[Any]:
 
 
 def _directions(size: int, rows: int) -> np.ndarray:
-    """Unit vectors at right angles to each other, in turn: (rows, size)."""
+    """Orthogonal unit vectors, in turn: (samples, size)."""
     random = np.random.default_rng(0).normal(size=(size, min(size, DIRECTIONS)))
     basis = np.linalg.qr(random)[0].T
     return basis[np.arange(rows) % len(basis)]
 
 
 def times_jacobian(step: Any, like: Any, inputs: Any, states: list[Any], weights: Any) -> list[Any]:
-    """Weights times the Jacobian of one step: of the new states by those before, all flat."""
+    """Vectors times the Jacobian of one step: of the new states by those before, all flat."""
 
     def weighted(flat: Any) -> Any:
         own = [ops.cast(x, start.dtype) for x, start in zip(flat, tree.flatten(like), strict=True)]
@@ -207,7 +207,7 @@ def times_jacobian(step: Any, like: Any, inputs: Any, states: list[Any], weights
 
 
 def norm(parts: list[Any]) -> Any:
-    """The Euclidean norm over all but two axes; scaled, so that no square is lost to underflow."""
+    """The Euclidean norm over all but two axes, scaled to avoid underflow."""
     lead = parts[0].shape[:2]
     flat = ops.concatenate([ops.reshape(x, (*lead, -1)) for x in parts], axis=-1)
     size = ops.max(ops.abs(flat), axis=-1, keepdims=True)
@@ -227,18 +227,18 @@ def take_step(cell: Any, inputs: Any, states: list[Any], training: bool) -> tupl
 
 
 def _take_cut(cell: Any, inputs: Any, states: list[Any], training: bool) -> Any:
-    """Take a step to which nothing comes by the inputs."""
+    """Take a step without gradient through the inputs."""
     return take_step(cell, tree.map_structure(ops.stop_gradient, inputs), states, training)
 
 
 def _known(cell: Any) -> bool:
-    """Whether it is one of the cells that have a kernel, a recurrent kernel and a bias."""
+    """Whether a cell has a kernel, a recurrent kernel and a bias."""
     equations = equations_of(cell)
     return equations is not None and follows_from_h(equations)
 
 
 def precise(cell: Any, states: Any, training: bool) -> tuple[Any, Any]:
-    """A cell and its states, in float32 for half precision, where gradients would be lost."""
+    """A cell and its states; in float32 instead of half precision, to keep small gradients."""
     if isinstance(cell, keras.layers.StackedRNNCells):
         found = [precise(one, own, training) for _, one, own in passes.cells(cell, states)]
         flat = tree.flatten([own for _, own in found])
@@ -270,7 +270,7 @@ def walk(cell: Any, inputs: Any, states: Any, training: bool, step: Any, added: 
 
 
 def dtype_of(states: Any) -> str:
-    """The dtype to measure in: half precision would lose most of it."""
+    """The dtype of the measurement: half precision would lose most of it."""
     return "float64" if any("float64" in str(x.dtype) for x in tree.flatten(states)) else "float32"
 
 
@@ -278,7 +278,7 @@ class JoinedCell:
     """A `precise` cell that takes its inputs and what `walk` adds joined on one axis.
 
     Attributes:
-        joined: The sequences of the pass with what is added beside them, (rows, time, ...).
+        joined: The sequences of the pass joined with what is added, (samples, time, ...).
         initial: The states before the first step.
     """
 

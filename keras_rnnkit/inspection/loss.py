@@ -64,7 +64,7 @@ def _require_targets(y: Any, read: bool) -> None:
 
 
 class LossByFunction(keras.losses.Loss):
-    """A function as `compile` takes it: the target in the prediction's dtype, the mask applied."""
+    """A function as in `compile`: targets in the dtype of the prediction, with the mask."""
 
     def __init__(self, function: Any) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class LossByFunction(keras.losses.Loss):
 
 
 def _settle_compiled_loss(root: Any, loss: Any, x: Any, y: Any) -> None:
-    """Let a model that was never trained make its trackers, which a compiled function cannot."""
+    """Let a model that was never trained make its metrics, which a compiled function cannot."""
     shown = root.compute_output_spec(passes.symbols(x))
     prediction = tree.map_structure(lambda t: ops.zeros(t.shape, t.dtype), shown)
     # A regularizer reads its variable, which a scope without values would not find.

@@ -1,4 +1,4 @@
-"""RecurrentMonitor: what trace and gradient_flow see, at the end of each epoch of training."""
+"""RecurrentMonitor: gradients and gates at the end of each epoch of training."""
 
 import math
 import warnings
@@ -14,33 +14,33 @@ from keras_rnnkit.inspection.trace import Trace, Tracer
 
 
 class RecurrentMonitor(keras.callbacks.Callback):
-    """Logs the health of a model's recurrent layers, and stops the run at the first NaN.
+    """Logs gates and gradients of recurrent layers, and stops training at the first NaN.
 
-    At each epoch's end, on the same rows, it adds to the epoch's logs for every recurrent layer,
-    under the keys that `trace` has:
+    At the end of each epoch, on the same samples, it adds to the logs for every recurrent layer,
+    under the keys of `trace`:
 
     - `gru/z_low`, `gru/z_high`: the share of each gate's values below 0.1 and above 0.9 in
       magnitude;
-    - `gru/half_life`: the lag in steps at which what the layer carries of a gradient has halved,
-      inf if it never does; `gru/factor`: its factor a step; see `gradient_flow`. Only with `y`.
+    - `gru/half_life`: the number of steps back after which half of a gradient is left, inf if it
+      never halves; `gru/factor`: the factor of each step; see `gradient_flow`. Only with `y`.
 
-    `History` and the progress bar have them. A callback that reads logs, such as `CSVLogger`,
-    `TensorBoard` or an `EarlyStopping` on one of these keys, must stand after this one in the list:
-    callbacks are called in order.
+    `History` and the progress bar show them. A callback that reads logs, such as `CSVLogger`,
+    `TensorBoard` or an `EarlyStopping` on one of these keys, must come after this one in the list.
 
-    When the loss of a batch, or a state at an epoch's end, is NaN or infinite, the run stops with
-    a `RuntimeWarning` that names the layer, the unit and the step; `message` keeps it. Reading
-    each batch's loss keeps the backend from running ahead, as Keras's `TerminateOnNaN` does.
+    If the loss of a batch, or a state at the end of an epoch, is NaN or infinite, training stops
+    with a `RuntimeWarning` that names the layer, the unit and the time step; `message` keeps it.
+    Reading the loss of each batch keeps the backend from running ahead, as with Keras's
+    `TerminateOnNaN`.
 
     Args:
-        x: Inputs of a few rows, as the model takes them.
-        y: Their targets, for the gradient of the compiled loss; without, none is measured.
-        batch_size: Rows to a pass.
+        x: Inputs of a few samples, as the model takes them.
+        y: Their targets, for the gradient of the compiled loss; without them, none is measured.
+        batch_size: Samples in a batch.
 
     Attributes:
-        message: Why the run was stopped, or "".
-        notes: By key, what could not be seen of a layer, and why, since the first epoch's end: the
-            gates of a cell of another kind, all of a cell that the model steps by itself.
+        message: Why training was stopped, or "".
+        notes: By key, what could not be measured of a layer, and why, since the end of the first
+            epoch: the gates of a cell of another kind, or a cell that the model steps by itself.
 
     Raises:
         ValueError: When training starts, if the model holds no recurrent layer.
@@ -66,19 +66,19 @@ class RecurrentMonitor(keras.callbacks.Callback):
         self._gauge: FlowGauge | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Make ready for this model."""
+        """Prepare for this model."""
         self.message, self.notes = "", {}
         self._tracer = self._gauge = None
         passes.require_rows(self.model, self._batch_size, x=self._x, y=self._y)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Stop the run when the loss is not finite."""
+        """Stop training if the loss is not finite."""
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss) and not self.message:
             self._stop(f"the loss was {loss} in batch {batch}", self._trace())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Add to the logs; stop the run when a state is not finite."""
+        """Add to the logs; stop training if a state is not finite."""
         logs = {} if logs is None else logs
         traced = self._trace()
         flow: Any = {}
@@ -106,7 +106,7 @@ class RecurrentMonitor(keras.callbacks.Callback):
         return self._tracer(self._x, None, self._batch_size, False)
 
     def _stop(self, occasion: str, traced: dict[str, Trace]) -> None:
-        """Stop the run, and say where the trouble is on the rows that are watched."""
+        """Stop training, and say where the first NaN is in the samples."""
         bad = [(key, one.summary.not_finite) for key, one in traced.items()]
         where = next((f"{found} of {key!r}" for key, found in bad if found), None)
         if where is None:

@@ -1,10 +1,10 @@
-"""The passes that a model's recurrent layers make in a call, met without changing the model.
+"""The passes of a model's recurrent layers in a call, observed without changing the model.
 
-Every recurrent layer of Keras settles its inputs (initial states, mask, dropout) and then calls
-its `inner_loop`; every one of this package its `run`. While `intercepted` lasts, that method asks
-a handler instead, in the thread that looks: every other thread goes on with the layer's own. Calls
-are made in a `keras.StatelessScope`, so that nothing they assign, carried states and seeds
-included, reaches the model; what is to run with another attribute runs on a `stand_in`.
+Every recurrent layer of Keras prepares its inputs (initial states, mask, dropout) and then calls
+its `inner_loop`; every layer of this library its `run`. Inside `intercepted`, that method calls a
+handler instead, in this thread only: other threads go on with the method of the layer. Calls are
+made in a `keras.StatelessScope`, so that nothing they assign, carried states and seeds included,
+reaches the model. What needs another attribute runs on a `stand_in`.
 """
 
 import contextlib
@@ -142,10 +142,10 @@ def numbered(key: str, count: int) -> str:
 
 @contextlib.contextmanager
 def intercepted(root: Any, handle: Callable[[Met], Any]) -> Iterator[dict[str, Any]]:
-    """While it lasts, every recurrent layer asks `handle` to make this thread's passes.
+    """Inside it, every recurrent layer calls `handle` to make the passes of this thread.
 
     Yields:
-        By key, the cells that the model has stepped by itself so far; a recurrent layer stands
+        By key, the cells that the model has stepped by itself so far; a recurrent layer is listed
         there by its cell if it has made no pass.
     """
     calls: Counter[str] = Counter()
@@ -213,7 +213,7 @@ def intercepted(root: Any, handle: Callable[[Met], Any]) -> Iterator[dict[str, A
 
 
 class _Apart:
-    """A direction that no Bidirectional knows for one that it may fuse with the other."""
+    """A direction that Bidirectional does not fuse with the other."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
@@ -292,12 +292,12 @@ def values(of: list[keras.Variable]) -> list[Any]:
 
 
 def require_rows(root: Any, batch_size: int, **parts: Any) -> None:
-    """Refuse what cannot go through a model row by row.
+    """Refuse arrays that cannot go through a model sample by sample.
 
     Args:
         root: A model or layer.
-        batch_size: Rows to a call.
-        **parts: What goes with the rows, by the argument's name; None where it was left out.
+        batch_size: Samples in a call.
+        **parts: Arrays, by the name of the argument; None if it was left out.
     """
     if not isinstance(root, keras.Layer):
         raise ValueError(
@@ -331,5 +331,5 @@ def require_rows(root: Any, batch_size: int, **parts: Any) -> None:
 
 
 def rows_of(inputs: Any, rows: slice) -> Any:
-    """Return some rows of every array of the inputs, as tensors."""
+    """Return some samples of every array of the inputs, as tensors."""
     return tree.map_structure(lambda x: ops.convert_to_tensor(x[rows]), inputs)

@@ -1,8 +1,8 @@
 """explain_path: the path of every call of a model's recurrent layers, and what decided it.
 
-A layer of this package asks `paths.decide` before each pass, and is told by it. What Keras's own
-layers decide differs from one version of Keras to the next; so it is told by the kernels that they
-are seen to call, and the conditions only say why. Where nothing is called, rules stand in.
+The path of a layer of this library is that of `paths.decide`. What Keras's own layers decide
+differs between versions of Keras. So their path is found by watching which kernels they call, and
+the conditions only say why. If nothing is called, rules are used instead.
 """
 
 from dataclasses import dataclass, replace
@@ -39,8 +39,8 @@ class PathReport:
 
     Attributes:
         backend: The Keras backend.
-        layers: One `LayerPath` a call of a recurrent layer, in the order in which they run; those
-            that no call was seen of in the order in which the model holds them.
+        layers: One `LayerPath` for each call of a recurrent layer, in the order in which they run;
+            then those that were not called, in the order of the model.
 
     >>> import keras_rnnkit as rk
     >>> report = rk.explain_path(rk.LSTM(4, activation="relu"))
@@ -86,19 +86,19 @@ def explain_path(
     training: bool = False,
     strict: bool = False,
 ) -> PathReport:
-    """Say which path each recurrent layer takes, Keras's own or ours, and what decided it.
+    """Say which path each recurrent layer takes, of Keras or of this library, and why.
 
     Args:
         model_or_layer: A model, or a layer; every recurrent layer inside is reported, and every
             cell that the model steps by itself, with a note.
-        inputs: What to call it with. The call is made, and reported is what ran in it: a layer
-            that is called twice comes twice, as `"lstm"` and `"lstm#2"`, each with the device and
-            mask it met. The model is left as it was, with the states that it carries. Without
-            inputs, the backend's default device and `mask` are taken for all.
+        inputs: Inputs of the model. It is called with them, and the report is about that call: a
+            layer that is called twice comes twice, as `"lstm"` and `"lstm#2"`, each with its device
+            and mask. The model stays as it is, with the states that it carries. Without inputs,
+            the default device of the backend and `mask` are assumed for all layers.
         mask: (batch, time), for a layer called with a mask.
-        training: Whether the call trains: dropout takes part.
-        strict: Whether a layer that something keeps from its fused kernel is an error. A loop that
-            was measured to be quicker than the kernel is none.
+        training: Whether the call is one of training, with dropout.
+        strict: Whether it is an error if something keeps a layer from its fused kernel. A loop that
+            was measured to be faster than the kernel is no error.
 
     Returns:
         A `PathReport`; print it for a table.
@@ -140,7 +140,7 @@ def explain_path(
 
 
 def default_paths() -> PathReport:
-    """Say which path SimpleRNN, LSTM and GRU take with their default arguments, ours and Keras's.
+    """Say which path SimpleRNN, LSTM and GRU of this library and of Keras take by default.
 
     The report names them `rk.LSTM`, `keras.layers.LSTM` and so on. Nothing is run for it, and no
     LSTM or GRU made: Keras sets up the GPUs when one is, after which TensorFlow's memory growth is
@@ -208,7 +208,7 @@ def _told(
     tensor: Any = None,
     resets: bool = False,
 ) -> LayerPath:
-    """The path of a layer that is not watched."""
+    """The path of a layer that is not called."""
     if hasattr(layer, "run_fused"):
         return decide(layer, training, tensor, compiled, resets)
     if getattr(layer, "linear", False):

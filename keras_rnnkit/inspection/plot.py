@@ -1,9 +1,9 @@
-"""Pictures of training, forecasts, states and gradients, drawn with Matplotlib.
+"""Plots of training, forecasts, states and gradients, with Matplotlib.
 
 Every function takes `ax=`, one of Matplotlib's `Axes` or as many as it draws panels, and returns
 it; without it, it opens a figure of its own, 7 inches wide, and returns that figure's Axes: one, or
 an array where there are several panels. Colours are those of Okabe and Ito (2008), which
-colour-blind readers tell apart; line styles and markers tell the lines apart in greyscale too. In
+colour-blind readers can distinguish; line styles and markers differ too, for greyscale. In
 the heat maps of states, which are centred on zero, greyscale keeps the size of a value and not its
 sign. Settings of Matplotlib (`rcParams`) are left alone. Matplotlib is imported by the first call:
 `pip install 'keras-rnnkit[plot]'`.
@@ -116,9 +116,9 @@ def _legend(ax: Any, axes: list[Any]) -> None:
 
 
 def history(history: Any, metrics: str | Sequence[str] | None = None, *, ax: Any = None) -> Any:
-    """Draw what `fit` logged: a panel for each metric, training dashed and validation solid.
+    """Plot the history of `fit`: a panel for each metric, training dashed and validation solid.
 
-    Several models share the panels, told apart by colour and marker. A ring marks, for each model,
+    Several models share the panels, with a colour and marker each. A ring marks, for each model,
     the epoch of the lowest `val_loss` (of `loss` where nothing was validated): the one that
     `EarlyStopping(restore_best_weights=True)` keeps. An axis is logarithmic where positive values
     span more than three decades. Where `validation_freq` left epochs without validation, the
@@ -263,11 +263,11 @@ def forecast(
     units: str | Mapping[str, str] | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw forecasts over the truth: a panel for each target, and each group of a panel.
+    """Plot forecasts over the truth: a panel for each target, and for each group of a panel.
 
-    A line joins the forecasts of one horizon step, which were all made as long ahead; `origins`
-    draws whole forecasts instead, each from its origin over its horizon. Lines break where the
-    times leave a gap of more than four times their usual distance.
+    A line joins the forecasts of one horizon step, all made equally far ahead. `origins` draws
+    whole forecasts instead, each from its origin over its horizon. Lines break at gaps of more than
+    four times the usual distance.
 
     Args:
         data: what `to_frame` returns; or a mapping (or DataFrame) with `time` and `truth`, and
@@ -278,9 +278,9 @@ def forecast(
         group: which groups. Default: all.
         steps: which horizon steps, counted from 1. Default: the first and the last.
         origins: how many whole forecasts to draw instead, spread evenly over the windows.
-        last: draw the last so many windows only.
-        units: the unit of all targets, or a mapping from target to unit. Default: none but what
-            the target's name says.
+        last: draw only this number of windows, the last ones.
+        units: the unit of all targets, or a mapping from target to unit. Default: the unit in the
+            name of the target, if any.
         ax: an Axes for each panel.
 
     Returns:
@@ -526,7 +526,7 @@ def trace(
     labels: Any = None,
     ax: Any = None,
 ) -> Any:
-    """Draw states and gates of one layer as heat maps: time to the right, a row for each unit.
+    """Plot states and gates of one layer as heat maps: time to the right, a row for each unit.
 
     States and candidates have a diverging colour map centred on 0, gates one from 0 to 1. Masked
     steps are hatched. Values that are not finite are grey, and a title names the first such step.
@@ -536,7 +536,7 @@ def trace(
         names: which states, gates, or `"output"`. Default: all states, then all gates.
         sample: which sample of the batch.
         units: which units. Default: all.
-        labels: what stands at each step, `(time,)`: words, or times as datetime64. Default: the
+        labels: labels of the time steps, `(time,)`: words, or times as datetime64. Default: the
             number of the step, from 0.
         ax: an Axes for each name.
 
@@ -681,14 +681,14 @@ def _label_steps(panel: Any, time: int, labels: np.ndarray | None) -> None:
 
 
 def gradient_flow(flow: "GradientFlow | LayerFlow", *, ax: Any = None) -> Any:
-    """Draw how a gradient is carried back in time, and what arrives, on logarithmic axes.
+    """Plot how a gradient is carried back in time, and what arrives, on logarithmic axes.
 
-    Above, what each layer carries of a gradient from the last step to each other, whatever the
-    loss; the legend gives its verdict, factor and half-life, and a ring stands that far from the
-    step that was processed last. Below, the norm of the loss's gradient by h at each step; by the
-    cell state c, where there is one, with markers; and, as triangles, what of it the loss or the
-    layers above feed at that step. Each layer has a colour and a line style. What is 0, or not
-    finite, is left out.
+    The upper panel shows how much of a gradient each layer carries from the last step back to each
+    step, whatever the loss. The legend gives verdict, factor and half-life; a ring marks the
+    half-life. The lower panel shows the norm of the gradient of the loss by h at each step; by the
+    cell state c, if there is one, with markers; and, as triangles, the part of it that enters at
+    that step. Each layer has a colour and a line style. Values that are 0 or not finite are left
+    out.
 
     Args:
         flow: what `rk.gradient_flow` returns, or one layer of it.

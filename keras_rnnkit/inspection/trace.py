@@ -25,11 +25,11 @@ class NotFinite:
     """The first NaN or infinity of a trace.
 
     Attributes:
-        name: The state or gate that shows it first; the output where they do not.
+        name: The state or gate in which it occurs first; the output if in none of them.
         step: The time step, from 0.
-        row: The row of the batch.
+        row: The sample.
         unit: The unit.
-        value: What stands there.
+        value: The value.
     """
 
     name: str
@@ -44,14 +44,14 @@ class NotFinite:
 
 @dataclass(frozen=True)
 class Summary:
-    """What stands out in a trace; masked steps do not count.
+    """Saturated gates, dead units and NaN in a trace; masked steps do not count.
 
     Attributes:
         saturation: For each gate, the share of its values below 0.1 and above 0.9 in magnitude.
-            For a candidate (`g`, `n`), which lies between -1 and 1, the second says how often
-            its tanh is at its end.
-        dead: Units whose h is zero, within 1e-6, at every step of every row.
-        frozen: Units whose h is not zero and stays the same, within 1e-6, over each row.
+            For a candidate (`g`, `n`), which lies between -1 and 1, the second is the share of
+            saturated tanh.
+        dead: Units whose h is zero, within 1e-6, at every step of every sample.
+        frozen: Units whose h is not zero and stays the same, within 1e-6, over each sample.
         not_finite: The first NaN or infinity, or None.
     """
 
@@ -65,14 +65,14 @@ class Summary:
 class Trace:
     """Every state and gate of one recurrent layer, one cell of a stack, or one direction.
 
-    Time runs as in the layer's input, for `go_backwards` and backward directions too. At a masked
-    step a state holds the one before it, as in the layer, and a gate, which did not act, is NaN.
+    The time axis is that of the input, also for `go_backwards` and backward directions. At a masked
+    step a state repeats the one before it, as in the layer, and a gate, which took no part, is NaN.
 
     Attributes:
         layer: Its key: the names that lead to it, such as `"bidirectional/forward_lstm"`.
         kind: `"SimpleRNN"`, `"LSTM"`, `"GRU"`, or the class of a cell of another kind; under
             zoneout `"Zoneout(LSTM)"`.
-        output: (batch, time, units), what the layer shows at each step.
+        output: (batch, time, units), the output of the layer at each step.
         states: (batch, time, units) by name: `h`, and `c` for the LSTM. A cell of another kind has
             the names of its `state_names`, else `h`, `state_1`, ..., nested states flat; a state
             of a higher rank has its axes after the time. Empty for a cell that the model steps by
@@ -80,7 +80,7 @@ class Trace:
         gates: (batch, time, units) by name: LSTM `i`, `f`, `g`, `o`; GRU `z`, `r`, `n`; SimpleRNN
             `n`. Empty for a cell of another kind.
         mask: (batch, time), true where the step counts, or None.
-        note: What could not be found, and why; empty otherwise.
+        note: What is missing, and why; empty otherwise.
 
     >>> import numpy as np
     >>> import keras_rnnkit as rk
@@ -195,32 +195,32 @@ def trace(
 ) -> Traces:
     """Return every state and gate of every recurrent layer in a call of a model.
 
-    Works on Keras's own layers and ours, in models of every kind, built here or loaded from disk.
-    The model is called as `predict` calls it, and is left as it was: weights, carried states and
-    seeds. Other threads may call it meanwhile. Each layer's own pass gives h; the gates follow from
-    it by the cell's equations in one product for all steps, and the LSTM's c from the gates. For a
-    cell of another kind the pass is made once more with its states recorded.
+    It works with layers of Keras and of this library, in models of every kind, built here or loaded
+    from disk. The model is called as by `predict`, and stays as it is: weights, carried states and
+    seeds. Other threads may call it meanwhile. The pass of each layer gives h. The gates are
+    computed from h by the equations of the cell, in one product for all steps, and the LSTM's c
+    from the gates. For a cell of another kind the pass is made again, recording its states.
 
     Args:
         model_or_layer: A model, or a layer. One that was never called is built.
-        inputs: What to call it with: an array, or a list or dict of them, with one row a sample.
+        inputs: Its inputs: an array, or a list or dict of arrays, with samples on the first axis.
         mask: (batch, time), for a recurrent layer alone, true where a step counts.
-        batch_size: Rows to a call; no more than these are on the device at a time. States of
-            stateful layers are carried from call to call, as in `predict`.
+        batch_size: Samples in a batch; no more are on the device at a time. States of stateful
+            layers are carried from batch to batch, as in `predict`.
         progress: Whether to show a line on stderr when it takes more than two seconds.
 
     Returns:
         One `Trace` for each recurrent layer, in the order in which they run. The keys are names
         joined by `/`: `"lstm"`, `"inner_model/lstm"`, `"bidirectional/forward_lstm"`, and
         `"rnn/gru_cell"` for a cell of a stack. A layer that is called twice comes twice, as
-        `"lstm"` and `"lstm#2"`; under a `TimeDistributed` the outer steps of a row follow each
-        other as rows of their own: (batch * outer steps, time, units). A layer that the call
-        does not reach is left out. A cell that the model steps by itself, as attention decoders
+        `"lstm"` and `"lstm#2"`; under a `TimeDistributed` each outer step of a sample is a sample
+        of its own: (batch * outer steps, time, units). A layer that the call does not reach is
+        left out. A cell that the model steps by itself, as attention decoders
         do, has a `Trace` without arrays, whose `note` says so.
 
     Raises:
         ValueError: If there is no recurrent layer, the call reaches none, `batch_size` is not
-            positive, there are no rows, or not as many in each array, or `model_or_layer` is a
+            positive, there are no samples, or not as many in each array, or `model_or_layer` is a
             cell.
 
     >>> import keras
@@ -236,7 +236,7 @@ def trace(
 
 
 class _Facts(NamedTuple):
-    """What is known of a layer when its call is compiled, apart from arrays.
+    """What is known of a layer when its call is compiled, except arrays.
 
     Attributes:
         kind: As in `Trace`.
@@ -262,7 +262,7 @@ class Tracer:
         self._run = kernels.current().compiled(self._call)
 
     def __call__(self, inputs: Any, mask: Any, batch_size: int, progress: bool) -> Traces:
-        """Trace all rows, batch by batch."""
+        """Trace all samples, batch by batch."""
         total = len(tree.flatten(inputs)[0])
         values = passes.values(self._variables)
         arrays: dict[tuple[str, str, str], np.ndarray] = {}
@@ -280,7 +280,7 @@ class Tracer:
         return self._traces(arrays, total)
 
     def _call(self, values: Any, inputs: Any, mask: Any) -> Any:
-        """Call the model; return what its layers showed, and the variables it assigned."""
+        """Call the model; return the arrays of its layers, and the variables it assigned."""
         found: dict[str, list[dict[str, Any]]] = {}
         facts: dict[str, _Facts] = {}
 
@@ -316,7 +316,7 @@ class Tracer:
         return {key: _merged(parts) for key, parts in found.items()}, assigned
 
     def _store(self, arrays: Any, found: Any, rows: slice, total: int) -> None:
-        """Put a batch's results at their rows, in the input's time order."""
+        """Put the results of a batch at their samples, in the time order of the input."""
         for key, parts in found.items():
             backwards = self._facts[key].backwards
             for name, tensor in parts.items():
@@ -425,7 +425,7 @@ def _kind(cell: Any) -> tuple[str, str]:
 
 
 def _merged(calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """The calls of a TimeDistributed as rows: the outer steps of a row follow each other."""
+    """The calls of a TimeDistributed as samples: the outer steps of a sample follow each other."""
     if len(calls) == 1:
         return calls[0]
     return {

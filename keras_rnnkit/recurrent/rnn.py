@@ -250,6 +250,7 @@ class RecurrentLayer(keras.layers.RNN):
         kernel = kernels.current()
         scan = kernels.unrolled if self.unroll else kernel.scan
         by_time = [_time_first(x) for x in inputs]
+        counts = len(by_time)  # where the mask stands, if there is one
         for marks in (settled.mask, settled.resets):
             if marks is not None:
                 by_time.append(ops.expand_dims(ops.transpose(marks), -1))
@@ -261,10 +262,9 @@ class RecurrentLayer(keras.layers.RNN):
                 states = settled.restarted(list(states), inputs_t[-1])
             if settled.mask is None:
                 return step(states, inputs_t)
-            counts = inputs_t[-1] if settled.resets is None else inputs_t[-2]
             pairs = zip(step(states, inputs_t), states, strict=True)
             return [
-                masks.where(counts, x, ops.zeros_like(x) if before is None else before)
+                masks.where(inputs_t[counts], x, ops.zeros_like(x) if before is None else before)
                 for x, before in pairs
             ]
 

@@ -11,6 +11,8 @@ import numpy as np
 from keras import ops, tree
 
 from keras_rnnkit.embedding import GloVeEmbedding
+from keras_rnnkit.recurrent import GRU, LSTM, RNN, SimpleRNN
+from keras_rnnkit.recurrent.paths import recurrent_layers
 
 layers = keras.layers
 
@@ -70,6 +72,8 @@ OTHERS = (
     layers.TimeDistributed,
 )
 
+RECURRENT = (layers.SimpleRNN, layers.LSTM, layers.GRU, SimpleRNN, LSTM, GRU, RNN, layers.RNN)
+
 WINDOWED = (
     layers.Conv1D,
     layers.SeparableConv1D,
@@ -119,6 +123,22 @@ REFUSED: dict[Any, tuple[str, str]] = {
         "If it acts on each time step by itself, say so by `stepwise=[keras.layers.Lambda]`",
     ),
 }
+
+
+# What a recurrent layer of another class may not have of its own, for its cell is called alone.
+_OF_A_PASS = ("call", "inner_loop", "get_initial_state", "begin", "run", "conclude", "loop")
+
+
+def require_known_pass(layer: Any) -> None:
+    """Refuse a recurrent layer that does more in a pass than to call its cell."""
+    kinds = type(layer).__mro__
+    place = next((i for i, kind in enumerate(kinds) if kind in RECURRENT), len(kinds))
+    own = [name for kind in kinds[:place] for name in _OF_A_PASS if name in vars(kind)]
+    if own or place == len(kinds):
+        raise NotPerStep(
+            f"is a recurrent layer with a `{own[0] if own else 'call'}` of its own",
+            "Write it as a cell, and use keras.layers.RNN(cell) or rk.RNN(cell)",
+        )
 
 
 def known(layer: Any, kinds: tuple[Any, ...]) -> Any:
@@ -188,8 +208,7 @@ def require_per_step(layer: Any, inputs: list[Any]) -> None:
             raise NotPerStep("joins inputs of different ranks", "Give all of them a time axis")
         return
     if known(layer, (layers.TimeDistributed,)):
-        if any(getattr(one, "stateful", False) for one in (layer.layer,)):
-            raise NotPerStep("holds a stateful layer", "Use stateful=False")
+        require_no_carried_states(layer)
         return
     if rank < 3:
         raise NotPerStep(
@@ -215,11 +234,21 @@ def require_per_step(layer: Any, inputs: list[Any]) -> None:
             f"If it does, say so by `stepwise=[{type(layer).__name__}]`",
         )
     function = getattr(layer, "activation", None)
-    if function is not None and not acts_per_step(function, inputs[0].shape[2:]):
+    own = getattr(keras.activations, getattr(function, "__name__", ""), None) is not function
+    if function is not None and own and not acts_per_step(function, inputs[0].shape[2:]):
         raise NotPerStep(
             f"has an activation, {getattr(function, '__name__', function)!r}, that reads other "
             "time steps",
             "Use one that acts on the last axis or on each number",
+        )
+
+
+def require_no_carried_states(layer: Any) -> None:
+    """Refuse a layer that is called as it is and carries states by itself."""
+    if any(one.stateful for one in recurrent_layers(layer)):
+        raise NotPerStep(
+            "is or holds a stateful layer, whose states are not those of a time step",
+            "Use stateful=False",
         )
 
 
@@ -297,7 +326,9 @@ def time_axis_after(operation: Any, args: Any, kwargs: Any, axis_of: Callable[[A
         "is not known to act on each time step by itself",
         "Put it into a layer of your own, and if it does, say so by `stepwise=[MyLayer]`",
     )
-    if not type(operation).__module__.startswith("keras."):
+    # An array that is no input, such as the limits of `ops.clip`, may have a value for each step.
+    arrays = any(np.ndim(x) for n, x in vars(operation).items() if n in ("x_min", "x_max"))
+    if arrays or not type(operation).__module__.startswith("keras."):
         raise unknown
     if name in ELEMENTWISE_OPS:
         return _aligned(args, kwargs, axis_of)
@@ -356,13 +387,13 @@ def _aligned(args: Any, kwargs: Any, axis_of: Any, broadcast: bool = True) -> in
 
 
 def _after_indexing(key: Any, rank: int, time: int) -> int:
-    keys = list(key) if isinstance(key, tuple) else [key]
+    keys = list(key) if isinstance(key, (list, tuple)) else [key]  # a list where it was loaded
     if any(hasattr(one, "shape") or one is None for one in keys):
         raise NotPerStep("takes out more than columns", "Index features by numbers or slices")
     if Ellipsis in keys:
         place = keys.index(Ellipsis)
         keys[place : place + 1] = [slice(None)] * (rank - len(keys) + 1)
     keys += [slice(None)] * (rank - len(keys))
-    if any(one != slice(None) for one in (keys[0], keys[time])):
-        raise NotPerStep("takes out some of the time steps", "Index features alone")
-    return time - sum(isinstance(one, int) for one in keys[:time])
+    if any(one != slice(None) for one in keys[: time + 1]):
+        raise NotPerStep("takes out some of the time steps or samples", "Index features alone")
+    return time

@@ -45,8 +45,9 @@ class StateLayer(keras.layers.Layer):
         """Return the states before the first step, (batch, ...) each."""
         raise NotImplementedError
 
-    def compute_mask(self, *_: Any) -> None:
-        """Attach no mask: the model that is stepped says by itself where one goes."""
+    def compute_mask(self, *_: Any) -> Any:
+        """Let no mask pass."""
+        return None
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
@@ -86,6 +87,19 @@ class RecurrentStep(StateLayer):
         if isinstance(self.cell, keras.Layer) and not self.cell.built:
             self.cell.build((sequences_shape[0], *sequences_shape[2:]))
             self.cell.built = True
+
+    def compute_mask(self, _: Any, previous_mask: Any) -> Any:
+        """Pass the mask on with every result that has a time axis."""
+        mask = tree.flatten(previous_mask)[0] if previous_mask is not None else None
+        states = len(tree.flatten(self.cell_starts(1)))
+        sizes = {"sequence": 1, "last": 1, "states": states, "state sequences": states}
+        timed = [name.startswith("state ") or name == "sequence" for name in self.returns]
+        found = [
+            mask if one else None
+            for name, one in zip(self.returns, timed, strict=True)
+            for _ in range(sizes[name])
+        ]
+        return found + [None] * (states + self.holds_output)
 
     def cell_starts(self, batch_size: Any) -> Any:
         """Return the cell's own states before the first step, as it nests them."""
@@ -268,6 +282,19 @@ class WindowStep(StateLayer):
         """Make the layer with the one that it holds."""
         layer = keras.saving.deserialize_keras_object(config["layer"])
         return cls(**{**config, "layer": layer})
+
+
+@register
+class WithMask(keras.layers.Layer):
+    """Gives a tensor a mask, as Keras hands masks on from layer to layer."""
+
+    def call(self, inputs: Any) -> Any:
+        """Return the first of a tensor and its mask."""
+        return inputs[0]
+
+    def compute_mask(self, inputs: Any, _: Any) -> Any:
+        """Return the second."""
+        return inputs[1]
 
 
 def state_layers(model: Any) -> list[StateLayer]:

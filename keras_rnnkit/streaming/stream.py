@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_rnnkit.archives import unpacking
 from keras_rnnkit.atomic import atomic_write
 from keras_rnnkit.streaming.state_layers import given_states, start_states, state_layers
 from keras_rnnkit.streaming.step_model import chunk_model, step_model
@@ -90,8 +91,8 @@ class Stream:
         """Take one time step.
 
         Args:
-            inputs: (batch, features), or (batch,) for numbers of words. For several inputs a list
-                in the model's order, or a dict by name.
+            inputs: (batch, features), or (batch,) for numbers of words; a dict of such arrays by
+                name where the model has several inputs.
 
         Returns:
             The model's output at this step, (batch, ...); a dict by name for several.
@@ -124,13 +125,16 @@ class Stream:
         names = [x.name for x in model.inputs if x.name not in self._states]
         if isinstance(inputs, Mapping):
             feed = dict(inputs)
-        elif isinstance(inputs, (list, tuple)) and len(names) > 1:
-            feed = dict(zip(names, inputs, strict=len(inputs) == len(names)))
-        else:
+        elif len(names) == 1:
             feed = {names[0]: inputs}
-        shapes = {x.name: tuple(x.shape) for x in model.inputs}
+        else:
+            raise ValueError(
+                f"`inputs` must be a dict with the inputs {names}; received "
+                f"{type(inputs).__name__}."
+            )
         if set(feed) != set(names):
             raise ValueError(f"`inputs` must give {names}; received {list(feed)}.")
+        shapes = {x.name: tuple(x.shape) for x in model.inputs}
         rows = len(next(iter(self._states.values())))
         for name, value in feed.items():
             feed[name] = value = _array(value)
@@ -187,11 +191,12 @@ class Stream:
         Raises:
             ValueError: If the file holds other states, or other numbers of sequences or units.
         """
-        with np.load(Path(path), allow_pickle=False) as file:
+        path = Path(path)
+        with path.open("rb") as raw, unpacking(path.name), np.load(raw) as file:
             states = dict(file)
         if missing := set(self._states) - set(states):
             raise ValueError(
-                f"{Path(path).name} holds the states {sorted(states)}, and not {sorted(missing)}. "
+                f"{path.name} holds the states {sorted(states)}, and not {sorted(missing)}. "
                 "Load what `save` of a stream of the same model wrote."
             )
         self._states = self._fitted(states)
@@ -221,4 +226,4 @@ def _array(value: Any) -> np.ndarray:
 
 def _plain(state: np.ndarray) -> np.ndarray:
     """A dtype that a file of NumPy's can hold."""
-    return state if state.dtype.isbuiltin else state.astype("float32")
+    return state.astype("float32") if state.dtype.kind == "V" else state

@@ -15,22 +15,12 @@ from keras_rnnkit.streaming.state_layers import (
     RecurrentStep,
     StateLayer,
     WindowStep,
+    WithMask,
     shown_state,
 )
 
 NEXT = "next_"  # before the name of a state, the name of the output that it becomes
 STATIC, SO_FAR = "static", "so far"  # the kinds of tensors without a time axis
-
-_OWN_CALLS = {
-    kind.call
-    for kind in (
-        keras.layers.RNN,
-        keras.layers.SimpleRNN,
-        keras.layers.LSTM,
-        keras.layers.GRU,
-        RecurrentLayer,
-    )
-}
 
 
 class Walk:
@@ -51,6 +41,7 @@ class Walk:
     def __init__(
         self, model: Any, *, whole: bool, batch_size: int | None, static: Any, stepwise: Any
     ) -> None:
+        require_graph(model)
         self.root = model
         self.options = {
             "whole": whole,
@@ -99,10 +90,9 @@ class Walk:
             )
         outputs: dict[str, Any] = {}
         for name, tensor in zip(output_names(self.root), found, strict=True):
-            squeezed = self.axis(tensor) == 1 and not self.whole
-            outputs[unique(name, [*outputs, *self.inputs])] = (
-                ops.squeeze(tensor, 1) if squeezed else tensor
-            )
+            if self.axis(tensor) == 1 and not self.whole:
+                tensor = ops.squeeze(tensor, 1) if tensor.shape[1] == 1 else tensor[:, 0]
+            outputs[unique(name, [*outputs, *self.inputs])] = tensor
         before = {name: state for name, (state, _) in self.states.items()}
         after = {NEXT + name: state for name, (_, state) in self.states.items()}
         for layer, names in self.calls:
@@ -139,7 +129,6 @@ class Walk:
 
     def through(self, model: Any, inputs: list[Any]) -> list[Any]:
         """Put other inputs through the graph of a model; return its outputs, flat."""
-        require_graph(model)
         found: list[Any] = []
         end = _End()
         graph = keras.Model(model.inputs, end(list(model.outputs)))
@@ -147,7 +136,7 @@ class Walk:
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             if operation is end:
                 found.extend(args[0])
-                return keras.layers.Identity()(inputs[0])
+                return _End()(list(inputs))  # what the clone is made of, which nothing needs
             return self.call(operation, *args, **kwargs)
 
         keras.models.clone_model(
@@ -169,7 +158,7 @@ class Walk:
                     "is given a sequence that ZeroPadding1D has lengthened",
                     "Put the padding before a convolution or pooling that takes it all in",
                 )
-            if isinstance(operation, rules.NO_OPS) and not kwargs.get("training"):
+            if rules.known(operation, rules.NO_OPS) and not kwargs.get("training"):
                 return args[0]
             if all(self.axis(x) is None for x in tensors):
                 return self.as_it_is(operation, args, kwargs)
@@ -191,7 +180,8 @@ class Walk:
         """Mark what a layer or operation returned."""
         for tensor in _tensors(results):
             self.mark(tensor, kind)
-            if isinstance(kind, int) and not self.whole and tensor.shape[kind : kind + 1] != (1,):
+            timed = isinstance(kind, int) and not self.whole
+            if timed and (len(tensor.shape) <= kind or tensor.shape[kind] not in (1, None)):
                 raise NotPerStep(
                     f"makes a result of shape {tuple(tensor.shape)} of one time step",
                     "Let it hand on (batch, 1, ...)",
@@ -209,8 +199,8 @@ class Walk:
     def as_it_is(self, operation: Any, args: Any, kwargs: Any) -> Any:
         """Call what has to do with no time step."""
         tensors = _tensors((args, kwargs))
-        if getattr(operation, "stateful", False):
-            raise NotPerStep("is stateful, and its input has no time steps", "Use stateful=False")
+        if isinstance(operation, keras.Layer):
+            rules.require_no_carried_states(operation)
         self.used.update(map(id, tensors))
         kind = SO_FAR if any(map(self.so_far, tensors)) else STATIC
         results = self.results(operation(*args, **kwargs), kind)
@@ -229,7 +219,7 @@ class Walk:
         if kwargs.get("training"):
             raise NotPerStep("is called with training=True", "Leave that out")
         if isinstance(layer, keras.Model):
-            return self.inside(layer, args, kwargs)
+            return self.inside(layer, args)
         inputs = _tensors(args)
         if any(self.axis(x) not in (1, None) for x in inputs):
             raise NotPerStep("is given time on another axis than 1", "Leave time after the batch")
@@ -269,12 +259,10 @@ class Walk:
         self, layer: Any, sequences: Any, initial_state: Any = None, **kwargs: Any
     ) -> Any:
         """Call a recurrent layer by its cell."""
-        mask = kwargs.get("mask", kwargs.get("sequences_mask"))
-        if type(layer).call not in _OWN_CALLS:
-            raise NotPerStep(
-                "is a recurrent layer with a `call` of its own",
-                "Use keras.layers.RNN(cell) or rk.RNN(cell)",
-            )
+        mask = kwargs.get("mask")
+        if mask is None and (initial_state is None or isinstance(layer, RecurrentLayer)):
+            mask = mask_of(sequences)
+        rules.require_known_pass(layer)
         if layer.go_backwards:
             raise NotPerStep(
                 "has go_backwards=True: it begins with the last time step", "Use go_backwards=False"
@@ -290,7 +278,8 @@ class Walk:
             raise NotPerStep(
                 "is called with `reset`", "Leave it out, and put rows back by `Stream.reset(rows)`"
             )
-        if self.axis(sequences) != 1 or (mask is not None and self.axis(mask) != 1):
+        given_mask = kwargs.get("mask")
+        if self.axis(sequences) != 1 or (given_mask is not None and self.axis(given_mask) != 1):
             raise NotPerStep(
                 "is given time steps on another axis than 1, or a mask without them",
                 "Give it (batch, time, features), and a mask (batch, time)",
@@ -357,40 +346,49 @@ class Walk:
         self.hand_on([after])
         return self.mark(results, 1)
 
-    def inside(self, model: Any, args: Any, kwargs: Any) -> Any:
+    def inside(self, model: Any, args: Any) -> Any:
         """Call a model inside by a step model of its own, which a later call shares."""
-        if _tensors({name: x for name, x in kwargs.items() if name == "mask"}):
-            raise NotPerStep(
-                "is a model inside that is given a mask",
-                "Put the layer that masks, Embedding or Masking, into it",
-            )
         given = args[0]
         given = [given[x.name] for x in model.inputs] if isinstance(given, dict) else _tensors(args)
+        masks = [mask_of(x) for x in given]
         if model not in self.steps:
             walk = Walk(model, **self.options)
-            inputs = [
-                walk.mark(keras.Input(batch_shape=x.shape, dtype=x.dtype), self.kinds[id(x)][1])
-                for x in given
-            ]
-            found = walk.through(model, inputs)
+            inputs = [_input_like(x) for x in given]
+            masked = [x if x is None else _input_like(x) for x in masks]
+            found = walk.through(
+                model,
+                [
+                    walk.mark(x if m is None else WithMask()([x, m]), self.kinds[id(like)][1])
+                    for x, m, like in zip(inputs, masked, given, strict=True)
+                ],
+            )
             states = list(walk.states.values())
             step = keras.Model(
-                [*inputs, *(before for before, _ in states)],
-                [*found, *(after for _, after in states)],
+                [*inputs, *_tensors(masked), *(before for before, _ in states)],
+                [*found, *_tensors([mask_of(x) for x in found]), *(after for _, after in states)],
                 name=model.name,
             )
-            self.steps[model] = walk, step, found
-        walk, step, found = self.steps[model]
+            self.steps[model] = walk, step, found, masked
+        walk, step, found, masked = self.steps[model]
+        if [x is None for x in masks] != [x is None for x in masked]:
+            raise NotPerStep("is called with a mask and without", "Use two models, or one way")
         before = self.state_inputs(
             model.name, list(walk.states), [before for before, _ in walk.states.values()], None
         )
         full = dict(zip(walk.states, (x.name for x in before), strict=True))
         self.calls += [(layer, [full[name] for name in names]) for layer, names in walk.calls]
-        results = step([*given, *before])
-        results = results if isinstance(results, (list, tuple)) else [results]
-        self.hand_on(results[len(found) :], list(full.values()))
-        for tensor, like in zip(results, found, strict=False):
-            self.mark(tensor, walk.kinds[id(like)][1])
+        # A copy has no mask attached, for which the model inside would warn.
+        given = [x if m is None else ops.copy(x) for x, m in zip(given, masks, strict=True)]
+        results = step([*given, *_tensors(masks), *before])
+        results = list(results) if isinstance(results, (list, tuple)) else [results]
+        self.hand_on(results[len(results) - len(before) :], list(full.values()))
+        new_masks = results[len(found) :]
+        for index, like in enumerate(found):
+            kind = walk.kinds[id(like)][1]
+            if mask_of(like) is not None:
+                mask = self.mark(new_masks.pop(0), kind)
+                results[index] = WithMask()([results[index], mask])
+            self.mark(results[index], kind)
         return results[: len(found)]
 
     def state_inputs(
@@ -420,16 +418,29 @@ class Walk:
 
     def hand_on(self, after: Any, names: Any = None) -> None:
         """Note what the states of the last call have become."""
-        for name, state in zip(names or self.calls[-1][1], after, strict=True):
+        names = self.calls[-1][1] if names is None else names
+        for name, state in zip(names, after, strict=True):
             self.states[name] = self.states[name][0], state
 
 
 class _End(keras.layers.Layer):
     """Where all outputs of a graph end, so that it is met last."""
 
+    def compute_mask(self, *_: Any) -> None:
+        """Take masks in without a warning."""
+
     def call(self, outputs: Any) -> Any:
         """Return one of them."""
         return outputs[0]
+
+
+def mask_of(tensor: Any) -> Any:
+    """Return the mask that Keras has attached to a tensor; None where there is none."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def _input_like(tensor: Any) -> Any:
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype)
 
 
 def _tensors(nested: Any) -> list[Any]:
@@ -445,7 +456,7 @@ def require_graph(model: Any) -> None:
             "keras.saving.load_model."
         )
     some = keras.Input((1,))
-    functional = type(keras.Model(some, some)).call
+    functional = type(keras.Model(some, keras.layers.Identity()(some))).call
     if type(model).call not in (functional, keras.Sequential.call):
         raise ValueError(
             f"`model` must be Sequential or functional; {model.name!r} is a "

@@ -19,17 +19,29 @@ def quick(run_example, tmp_path):
     return run
 
 
-def test_weather_forecast_runs_and_leaves_its_results(quick):
+def test_weather_forecast_beats_persistence(quick):
     text, files = quick("weather_forecast.py")
     assert "SYNTHETIC" in text
     table = text[text.index("MAE in degC") :].splitlines()
     errors = {line[:22].strip(): [float(cell) for cell in line.split()[-3:]] for line in table[1:4]}
     assert table[0].split()[-3:] == ["train", "val", "test"]
     assert errors["persistence"] == errors["same hour, last day"]
-    assert "the two baselines coincide" in text
-    assert all(0 < error < 10 for error in errors["GRU"])
+    assert all(map(float.__lt__, errors["GRU"], errors["persistence"]))
     assert "Saved and reloaded: the same forecasts" in text
     assert files == {"forecast.png", "loss.png", "model.keras", "scaler.json"}
+
+
+def test_weather_forecast_reads_a_file_of_ones_own(run_example):
+    hours = pd.date_range("2024-01-01", periods=900, freq="h")
+    wave = np.sin(np.arange(900) / 4).round(3)
+    table = pd.DataFrame(
+        {"date": hours, "OT": wave, "load": -wave, "day": hours.strftime("%d.%m.")}
+    )
+    table.drop(columns="day").to_csv("own.csv", index=False)
+    options = ["--csv", "own.csv", "--time", "date", "--target", "OT", "--lookback", "12h"]
+    text = run_example("weather_forecast.py", *options, "--epochs", "1", "--ahead", "2h")
+    assert "MAE in units of OT" in text
+    assert "same hour, last day" not in text  # 22 hours back, which the window does not reach
 
 
 def test_gradient_flow_shows_what_dies_and_what_helps(quick):
@@ -37,30 +49,47 @@ def test_gradient_flow_shows_what_dies_and_what_helps(quick):
     assert pictures == {"gradient_starts.png", "gradient_helped.png"}
     lines = [line for line in text.splitlines() if line[36:38].strip().isdigit()]
     factors = {line[:32].strip(): float(line[38:46]) for line in lines}
+    accuracy = {line[:32].strip(): float(line.split()[-1].rstrip("%")) for line in lines}
     assert factors["SimpleRNN, small weights"] < factors["GRU"] < factors["GRU, gate open"]
     assert factors["growing weights"] == 1.1
     assert "RecurrentMonitor stopped the run" in text
+    for name in ("SimpleRNN, small weights", "LSTM", "GRU", "growing weights"):
+        assert accuracy[name] < 60, name
+    for name in (
+        "SimpleRNN, orthogonal weights",
+        "GRU, gate open",
+        "GRU, shorter window",
+        "growing weights, clipped",
+    ):
+        assert accuracy[name] > 70, name
 
 
 def test_recurrent_dropout_shows_the_old_formula_and_ours(quick):
     text, pictures = quick("recurrent_dropout.py")
     assert pictures == {"recurrent_dropout.png"}
-    largest = {
-        line.split()[0]: float(line.split()[-1]) for line in text.splitlines() if "|h|" in line
-    }
-    assert largest["old"] > 1e20
+    lines = [line.split() for line in text.splitlines()]
+    largest = {line[0]: float(line[-1]) for line in lines if "|h|" in line}
+    assert largest["old"] > 1e18
     assert largest["ours"] <= 1
+    losses = {
+        line[0]: line[2:] for line in lines if line[:1] in (["old"], ["ours"]) and len(line) == 4
+    }
+    assert float(losses["old"][0].replace(",", "")) > 1e15
+    assert all(float(loss) < 2 for loss in (losses["old"][1], *losses["ours"]))
 
 
 def test_shop_forecast_forecasts_every_shop_of_a_panel(quick, tmp_path):
     text, files = quick("shop_forecast.py")
     assert "GENERATED" in text
-    assert "same weekday, last week" in text
+    table = text[text.index("MAE of the last 14 days") :].splitlines()
+    naive, gru = ([float(cell) for cell in line.split()[-2:]] for line in table[1:3])
+    assert table[1].startswith("same weekday, last week")
+    assert all(map(float.__lt__, gru, naive))
     assert files == {"forecast.csv", "forecast.png", "ids.json", "model.keras"}
     frame = pd.read_csv(tmp_path / "out" / "forecast.csv")
     assert (
         frame.groupby("group")["time"].agg(["min", "max", "size"]).to_numpy().tolist()
-        == [["2024-07-01", "2024-07-14", 14]] * 12
+        == [["2024-07-01", "2024-07-14", 14]] * 24
     )
     assert (frame["sales"] > 0).all()
 
@@ -76,7 +105,7 @@ def test_shop_forecast_reads_a_file_of_ones_own(run_example, tmp_path):
         shops.append(pd.DataFrame(rows)[first:])
     table = pd.concat(shops).assign(advert=lambda frame: frame["advert"].astype(int))
     options = ["--csv", "sales.csv", "--time", "date", "--group", "store", "--target", "sold"]
-    options += ["--known", "advert", "--quick", "--output", "out"]
+    options += ["--known", "advert", "--epochs", "1", "--output", "out"]
     table.to_csv("sales.csv", index=False)
     run_example("shop_forecast.py", *options)
     frame = pd.read_csv(tmp_path / "out" / "forecast.csv")
