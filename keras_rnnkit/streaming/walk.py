@@ -270,6 +270,11 @@ class Walk:
             )
         if kwargs.get("training"):
             raise NotPerStep("is called with training=True", "Leave that out")
+        if getattr(layer, "learn_initial_state", False):
+            raise NotPerStep(
+                "has learn_initial_state=True: a stream begins with what the cell begins with",
+                "Use learn_initial_state=False",
+            )
         if kwargs.get("reset") is not None:
             raise NotPerStep(
                 "is called with `reset`", "Leave it out, and put rows back by `Stream.reset(rows)`"
