@@ -80,11 +80,12 @@ def step_model(
     found = Walk(
         model, whole=False, batch_size=batch_size, static=static, stepwise=stepwise
     ).model()
-    if not copy:
-        return found
-    copied = keras.models.model_from_json(found.to_json())
-    copied.set_weights(found.get_weights())
-    return copied
+    if copy:
+        weights = found.get_weights()
+        found = keras.models.model_from_json(found.to_json())
+        found.set_weights(weights)
+    found(found.input)  # Keras exports to ONNX only what was called
+    return found
 
 
 def chunk_model(model: keras.Model, *, static: Any, stepwise: Any) -> keras.Model:

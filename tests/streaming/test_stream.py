@@ -95,7 +95,7 @@ def test_states_are_saved_and_read_again(model, x, tmp_path):
     held = {n: s.dtype for n, s in stream.states.items()}
     assert held == {n: s.dtype for n, s in np.load(tmp_path / "states.npz").items()}
     (tmp_path / "broken.npz").write_bytes((tmp_path / "states.npz").read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"broken\.npz is no whole archive"):
+    with pytest.raises(ValueError, match=r"broken\.npz is not a complete archive"):
         other.load(tmp_path / "broken.npz")
     with pytest.raises(ValueError, match=r"holds the states .*and not \['gru_h'\]"):
         rk.Stream(keras.Sequential([x_in(), rk.GRU(2, name="gru")])).load(tmp_path / "states.npz")
