@@ -603,9 +603,9 @@ def _row_weights(series: TimeSeries, weights: Any, what: str = "weights") -> np.
         if series.time is None:
             raise ValueError(f"{what}= is a function of time, and the series has no times.")
         weights = weights(series.local_time)
-    elif series.gathered:
+    elif series.reordered:
         raise ValueError(
-            f"{what}=: the series has gathered its rows by group, so the order of the weights "
+            f"{what}=: the series has reordered its rows by group, so the order of the weights "
             "is unclear. Sort the rows by group before, or pass a function of the times."
         )
     row_weights = np.asarray(weights, dtype=np.float32)

@@ -97,7 +97,7 @@ def forecast_windows(
     ends = ahead.bounds[1:] - rows
     # What makes a window the newest one: its target rows, or its last input row.
     first, last = (spec.ahead[0], max(spec.ahead[-1], 0)) if spec.known else (0, 0)
-    ahead = ahead.only_targets(np.stack([ends - 1 + first, ends + last], axis=1))
+    ahead = ahead.with_target_rows(np.stack([ends - 1 + first, ends + last], axis=1))
     _refuse_unknown(ahead, spec, ends)
     return FutureWindows(ahead, newest)
 

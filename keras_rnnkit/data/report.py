@@ -86,9 +86,9 @@ class WindowReport:
     Attributes:
         parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
         split_check: the result of the check of the split; empty for a series.
-        given_away: targets that a window's inputs show: features too, and read at a row that is a
-            target (`delay` of 0 or less).
-        given_steps: how many targets of a window are among its inputs, and how many it has.
+        leaked_targets: targets that a window's inputs show: features too, and read at a row that is
+            a target (`delay` of 0 or less).
+        leaked_steps: how many targets of a window are among its inputs, and how many it has.
         read_across: rows that windows without targets read in one part and that are targets of
             another, by both names: a leak if inputs are used as targets.
         scaled: columns of the windows that `scaler` scales.
@@ -100,8 +100,8 @@ class WindowReport:
 
     parts: dict[str, PartReport]
     split_check: str
-    given_away: tuple[str, ...] = ()
-    given_steps: tuple[int, int] = (0, 0)
+    leaked_targets: tuple[str, ...] = ()
+    leaked_steps: tuple[int, int] = (0, 0)
     read_across: dict[tuple[str, str], int] = field(default_factory=dict)
     scaled: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
@@ -167,9 +167,9 @@ class WindowReport:
                 text.append(report.reason if name == "all" else f"{name}: {report.reason}")
         if self.split_check:
             text.append(f"split: {self.split_check}")
-        if self.given_away:
-            within, steps = self.given_steps
-            told = f"leak: targets among the inputs: {', '.join(self.given_away)}"
+        if self.leaked_targets:
+            within, steps = self.leaked_steps
+            told = f"leak: targets among the inputs: {', '.join(self.leaked_targets)}"
             if within < steps:
                 told += (
                     f", in {within:,} of {steps:,} target rows; only a model that reads no later "
@@ -308,7 +308,7 @@ class _Whole(NamedTuple):
     @classmethod
     def of(cls, series: TimeSeries, spec: WindowSpec) -> "_Whole":
         every = replace(spec, stride=1)
-        everywhere = series.only_targets(np.array([[0, len(series)]]))
+        everywhere = series.with_target_rows(np.array([[0, len(series)]]))
         in_groups = np.stack([series.bounds[:-1], series.bounds[1:]], axis=1)
         unbroken = len(every.windows(series.segments(), everywhere.target_rows))
         return cls(

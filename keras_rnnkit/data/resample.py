@@ -114,7 +114,7 @@ def resample(
         lengths.append(int(kept.sum()))
     group = None
     if series.groups != (None,):
-        group = Runs(np.cumsum([0, *lengths]), series.groups, gathered=True)
+        group = Runs(np.cumsum([0, *lengths]), series.groups, reordered=True)
     return TimeSeries(
         np.concatenate(values),
         names=[*series.names, *([mark] * (longest is not None))],

@@ -148,6 +148,14 @@ class Scaler:
         store.finish()
         return series.with_values(scaled)
 
+    def fit_transform(self, series: Any) -> TimeSeries:
+        """Fit to a series, the training part, and return it with its columns scaled.
+
+        Raises:
+            ValueError: as `fit` and `transform`.
+        """
+        return self.fit(series).transform(series)
+
     def affine(self, series: TimeSeries) -> tuple[np.ndarray, np.ndarray]:
         """Mean and scale for each group and column of a series; 0 and 1 for columns not scaled.
 

@@ -29,11 +29,11 @@ class Runs:
     Args:
         bounds: `(groups + 1,)` first row of each, and the number of rows.
         labels: of the groups.
-        gathered: whether their rows were brought together.
+        reordered: whether their rows were brought together.
     """
 
-    def __init__(self, bounds: np.ndarray, labels: tuple[Any, ...], *, gathered: bool) -> None:
-        self.bounds, self.labels, self.gathered = bounds.astype(np.int64), labels, gathered
+    def __init__(self, bounds: np.ndarray, labels: tuple[Any, ...], *, reordered: bool) -> None:
+        self.bounds, self.labels, self.reordered = bounds.astype(np.int64), labels, reordered
 
     def __len__(self) -> int:
         return int(self.bounds[-1])
@@ -90,7 +90,7 @@ class TimeSeries:
         bounds: `(len(groups) + 1,)` first row of each group, and the number of rows.
         target_rows: `(parts, 2)` `[start, stop)` rows that may be targets: all of them, until
             `split` narrows them.
-        gathered: whether the rows are in another order than in the input.
+        reordered: whether the rows are in another order than in the input.
         made: rules of columns added by `with_columns`, by name: those that are computed again for
             future rows.
 
@@ -172,7 +172,7 @@ class TimeSeries:
         self.groups: tuple[Any, ...] = groups
         self.bounds: np.ndarray = bounds
         self.target_rows = np.array([[0, rows]], dtype=np.int64)
-        self.gathered = order is not None or getattr(group, "gathered", False)
+        self.reordered = order is not None or getattr(group, "reordered", False)
         self.made: dict[str, Any] = {}
         self._breaks = breaks
         self._refuse_empty_columns()
@@ -290,7 +290,7 @@ class TimeSeries:
         if not isinstance(name, str):
             raise TypeError(
                 f"a series is indexed by the name of a column, received {name!r}. For rows, index "
-                "its values and time, or narrow its targets with split or only_targets."
+                "its values and time, or narrow its targets with split or with_target_rows."
             )
         return self.values[:, self.columns([name])[0]]
 
@@ -375,7 +375,7 @@ class TimeSeries:
             stops = stops[np.searchsorted(stops, starts, side="right")]
         return np.stack([starts, stops], axis=1).astype(np.int64)
 
-    def only_targets(self, target_rows: np.ndarray) -> "TimeSeries":
+    def with_target_rows(self, target_rows: np.ndarray) -> "TimeSeries":
         """The same rows, where only these, `(parts, 2)` `[start, stop)`, may be targets."""
         view = copy.copy(self)
         view.target_rows = np.asarray(target_rows, dtype=np.int64).reshape(-1, 2)
@@ -433,7 +433,7 @@ class TimeSeries:
     def append(self, rows: Any) -> "TimeSeries":
         """The series with new rows, which alone may be targets.
 
-        So its windows are those with new targets; `only_targets` changes that. Columns of
+        So its windows are those with new targets; `with_target_rows` changes that. Columns of
         `with_columns` are computed for the new rows too.
 
         Args:
@@ -514,7 +514,7 @@ class TimeSeries:
         before = np.zeros(len(joined.groups), np.int64)
         before[: len(self.groups)] = np.diff(self.bounds)
         new = np.stack([joined.bounds[:-1] + before, joined.bounds[1:]], axis=1)
-        return joined.only_targets(new[new[:, 0] < new[:, 1]])
+        return joined.with_target_rows(new[new[:, 0] < new[:, 1]])
 
     def _refuse_earlier(self, time: np.ndarray, groups: Sequence[Any], counts: np.ndarray) -> None:
         last = dict(zip(self.groups, self.time[self.bounds[1:] - 1], strict=True))  # type: ignore[index]
@@ -827,8 +827,8 @@ def _gather_groups(group: Any, rows: int) -> tuple[tuple[Any, ...], np.ndarray, 
     moved = lengths[runs]
     order = np.repeat(starts[runs] - (np.cumsum(moved) - moved), moved)
     order += np.arange(rows)
-    gathered = None if (np.diff(runs) > 0).all() else order
-    return groups, np.concatenate(([0], np.cumsum(sizes))), gathered
+    reordered = None if (np.diff(runs) > 0).all() else order
+    return groups, np.concatenate(([0], np.cumsum(sizes))), reordered
 
 
 def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:

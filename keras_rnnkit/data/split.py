@@ -18,7 +18,7 @@ class Split(NamedTuple):
 
     Attributes:
         train: the training part.
-        val: the validation part.
+        val: the validation part, or None where none was asked for.
         test: the test part, or None if nothing is left for it.
 
     Example:
@@ -29,11 +29,11 @@ class Split(NamedTuple):
     """
 
     train: TimeSeries
-    val: TimeSeries
+    val: TimeSeries | None
     test: TimeSeries | None
 
 
-def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int = 0) -> Split:
+def split(series: Any, *, train: Any, val: Any = None, test: Any = None, embargo: int = 0) -> Split:
     """Split a series in time order, by the rows of its targets.
 
     A row is a target in one part only. Each part keeps all rows as inputs, so that the first
@@ -44,7 +44,7 @@ def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int =
         series: a `TimeSeries`, array or DataFrame.
         train: the training part: a share of the rows such as `0.7`, the time it ends before
             (`"2015-01-01"`, midnight in the zone of the series), or a list of groups by label.
-        val: the validation part, likewise.
+        val: the validation part, likewise. Default: none.
         test: the test part, likewise. Default: what is left.
         embargo: number of rows between two parts that are targets in neither; useful if the values
             of neighbouring rows overlap (moving averages).
@@ -61,13 +61,19 @@ def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int =
         >>> train, val, test = rk.split(np.arange(10.0), train=0.6, val=0.2)
         >>> [part.target_rows.tolist() for part in (train, val, test)]
         [[[0, 6]], [[6, 8]], [[8, 10]]]
+        >>> train, _, test = rk.split(np.arange(10.0), train=0.6)
+        >>> test.target_rows.tolist()
+        [[6, 10]]
     """
     series = as_series(series)
     if isinstance(embargo, bool) or not isinstance(embargo, (int, np.integer)) or embargo < 0:
         raise ValueError(f"embargo= must be a number of rows of at least 0, received {embargo!r}.")
-    kinds = {name: _kind(name, part) for name, part in (("train", train), ("val", val))}
-    if test is not None:
-        kinds["test"] = _kind("test", test)
+    given = {"train": train, "val": val, "test": test}
+    kinds = {
+        name: _kind(name, part)
+        for name, part in given.items()
+        if part is not None or name == "train"
+    }
     if len(set(kinds.values())) > 1:
         raise ValueError(
             "train=, val= and test= must be of one kind (shares, times or lists of groups), "
@@ -78,15 +84,16 @@ def split(series: Any, *, train: Any, val: Any, test: Any = None, embargo: int =
     else:
         cuts = _cuts_by_share if kinds["train"] == "a share" else _cuts_by_time
         parts = _between(cuts(series, train, val, test), embargo)
-    names = ("train", "val", "test")
-    for name, rows in zip(names, parts, strict=True):
-        if not rows.size and not (name == "test" and test is None):
+    for name, rows in zip(given, parts, strict=True):
+        if not rows.size and name in kinds:
             raise ValueError(
                 f"{name}= leaves no row for the {name} part of {len(series):,} rows"
                 f"{f' with embargo={embargo}' * bool(embargo)}."
             )
-    result = [series.only_targets(intersect(rows, series.target_rows)) for rows in parts]
-    made = Split(result[0], result[1], result[2] if parts[2].size else None)
+    result = [series.with_target_rows(intersect(rows, series.target_rows)) for rows in parts]
+    made = Split(
+        result[0], result[1] if val is not None else None, result[2] if parts[2].size else None
+    )
     check_split(made)
     return made
 
@@ -145,7 +152,7 @@ def rolling_splits(
         # Validation parts follow each other, so the rows of the embargo are the training part's.
         runs = (np.stack(pair, axis=1) for pair in ((first, start - embargo), (start, stop)))
         before, ahead = (
-            series.only_targets(intersect(rows[rows[:, 0] < rows[:, 1]], series.target_rows))
+            series.with_target_rows(intersect(rows[rows[:, 0] < rows[:, 1]], series.target_rows))
             for rows in runs
         )
         for name, part in (("train", before), ("val", ahead)):
@@ -179,7 +186,7 @@ def check_split(
         >>> import numpy as np
         >>> import keras_rnnkit as rk
         >>> series = rk.TimeSeries(np.arange(10.0))
-        >>> rk.check_split([series.only_targets([[0, 6]]), series.only_targets([[4, 8]])])
+        >>> rk.check_split([series.with_target_rows([[0, 6]]), series.with_target_rows([[4, 8]])])
         Traceback (most recent call last):
         ValueError: train and val share 2 target rows: rows 4 to 5. ...
     """
@@ -339,14 +346,17 @@ def _rows_before(series: TimeSeries, usable: np.ndarray, end: Any) -> np.ndarray
     return low
 
 
-def _cuts_by_share(series: TimeSeries, train: float, val: float, test: float | None) -> np.ndarray:
-    total = train + val + (test or 0.0)
-    if total > 1 + 1e-9:
+def _cuts_by_share(
+    series: TimeSeries, train: float, val: float | None, test: float | None
+) -> np.ndarray:
+    shares = [share for share in (train, val, test) if share is not None]
+    if sum(shares) > 1 + 1e-9:
         raise ValueError(
-            f"train=, val= and test= must add up to at most 1, received {train} + {val}"
-            f"{'' if test is None else f' + {test}'}."
+            "train=, val= and test= must add up to at most 1, received "
+            f"{' + '.join(map(str, shares))}."
         )
-    return _cuts(series, [0.0, train, train + val, 1.0 if test is None else total])
+    inner = train if val is None else train + val
+    return _cuts(series, [0.0, train, inner, 1.0 if test is None else sum(shares)])
 
 
 def _cuts_by_time(series: TimeSeries, train: Any, val: Any, test: Any) -> np.ndarray:
@@ -356,7 +366,7 @@ def _cuts_by_time(series: TimeSeries, train: Any, val: Any, test: Any) -> np.nda
     before = None
     for name, given in (("train", train), ("val", val), ("test", test)):
         if given is None:
-            cuts.append(usable[:, 1])
+            cuts.append(usable[:, 1] if name == "test" else cuts[-1])
             continue
         if counted != isinstance(given, (int, np.integer)):
             wanted = "a whole number, as the times are" if counted else "a date"
@@ -435,7 +445,7 @@ def _by_group(series: TimeSeries, train: Any, val: Any, test: Any) -> list[np.nd
     position = {label: index for index, label in enumerate(series.groups)}
     if series.groups == (None,):
         raise ValueError("the series has no groups to split by: pass shares or times.")
-    named = [list(train), list(val), None if test is None else list(test)]
+    named = [list(train), list(val or ()), None if test is None else list(test)]
     for name, labels in zip(("train", "val", "test"), named, strict=True):
         unknown = [label for label in labels or () if label not in position]
         if unknown:

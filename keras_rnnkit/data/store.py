@@ -99,7 +99,7 @@ def write_store(
             "freq": _as_json(series.freq),
             "groups": series.groups,
             "bounds": series.bounds.tolist(),
-            "gathered": series.gathered,
+            "reordered": series.reordered,
         }
         file.seek(0, io.SEEK_END)
         if series.time is not None:
@@ -170,7 +170,7 @@ def open_store(path: Path) -> TimeSeries:
     group = None
     if manifest["groups"] != [None]:
         group = Runs(
-            np.array(manifest["bounds"]), tuple(manifest["groups"]), gathered=manifest["gathered"]
+            np.array(manifest["bounds"]), tuple(manifest["groups"]), reordered=manifest["reordered"]
         )
     return TimeSeries(path, names=manifest["names"], time=time, group=group, freq=freq)
 

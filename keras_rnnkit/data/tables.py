@@ -235,7 +235,7 @@ def _gathered(
         starts = np.flatnonzero(np.diff(codes, prepend=-1))
         found = list(codes_of)
         labels = whole_numbers([found[code] for code in codes[starts]])
-        group = Runs(np.append(starts, len(codes)), labels, gathered=order is not None)
+        group = Runs(np.append(starts, len(codes)), labels, reordered=order is not None)
 
     def series(rows: np.ndarray) -> TimeSeries:
         return TimeSeries(rows, names=names, time=times, group=group, freq=wanted.freq)

@@ -89,6 +89,6 @@ def _panel(
         values[np.repeat(np.arange(len(rows)), np.diff(bounds)), place],
         names=[value],
         time=None if times is None else Times(times.values[place], times.zone),
-        group=Runs(bounds, tuple(labels), gathered=True),
+        group=Runs(bounds, tuple(labels), reordered=True),
         freq=freq,
     )

@@ -26,6 +26,12 @@ _VOCABULARY_FILE = "vocabulary.json"
 _COVERAGE_FILE = "coverage.json"
 
 
+def _default_name() -> str:
+    """As Keras counts names; it would write the class glo_ve_embedding."""
+    count = keras.backend.get_uid("glove_embedding") - 1
+    return f"glove_embedding_{count}" if count else "glove_embedding"
+
+
 class _Held(str):
     """A name in a config that still refers to an object, until the config is written as JSON.
 
@@ -161,6 +167,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         **kwargs: Unpack[LayerOptions],
     ) -> None:
         _refuse_owned(kwargs)
+        name = _default_name() if name is None else name
         options = given(locals())
         del options["file"], options["vocabulary"], options["freeze_found"]
         del options["trainable"], options["mask_zero"]

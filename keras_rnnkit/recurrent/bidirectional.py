@@ -245,10 +245,10 @@ class Bidirectional(keras.layers.Bidirectional):
         merged = [forward[0]] * (1 if self.merge_mode else 2)
         return self._arranged(merged, forward, backward)
 
-    def reset_state(self, rows: Any = None) -> None:
-        """Put the carried states of both directions back to the start, or those of some rows."""
+    def reset_state(self, samples: Any = None) -> None:
+        """Put the carried states of both directions back to the start, or those of some samples."""
         for layer in self.directions():
-            put_back(layer, rows)
+            put_back(layer, samples)
 
 
 def _halves(name: str, states: list[Any]) -> list[list[Any]]:

@@ -395,13 +395,13 @@ class RecurrentLayer(keras.layers.RNN):
                 value = ops.reshape(value, variable.shape)
             variable.assign(value)
 
-    def reset_state(self, rows: Any = None) -> None:
+    def reset_state(self, samples: Any = None) -> None:
         """Put the carried states back to what the cell begins with.
 
         Args:
-            rows: Indices or booleans of the samples to put back; all when None.
+            samples: Indices or booleans of the samples to put back; all when None.
         """
-        put_back(self, rows)
+        put_back(self, samples)
 
     @property
     def variables(self) -> list[Any]:

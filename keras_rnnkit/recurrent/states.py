@@ -89,19 +89,19 @@ def set_states(model: Any, states: dict[str, Any]) -> None:
         variable.assign(value)
 
 
-def reset_states(model: Any, rows: Any = None) -> None:
+def reset_states(model: Any, samples: Any = None) -> None:
     """Put the states that a model's stateful layers carry back to what their cells begin with.
 
     In a `call` or a `train_step` that is compiled too.
 
     Args:
         model: A model, or a layer.
-        rows: Indices or booleans of the samples whose sequence has ended, tensors too; all when
+        samples: Indices or booleans of the samples whose sequence has ended, tensors too; all when
             None.
 
     Raises:
-        ValueError: If rows do not fit the batch, if no layer is stateful, one is not built, or two
-            have the same name.
+        ValueError: If `samples` does not fit the batch, if no layer is stateful, one is not built,
+            or two have the same name.
 
     >>> import keras
     >>> import numpy as np
@@ -110,16 +110,16 @@ def reset_states(model: Any, rows: Any = None) -> None:
     ...     [keras.Input((5, 3), batch_size=2), rk.GRU(4, stateful=True, name="gru")]
     ... )
     >>> rk.set_states(model, {"gru": [np.ones(4)]})
-    >>> rk.reset_states(model, rows=[0])
+    >>> rk.reset_states(model, samples=[0])
     >>> rk.get_states(model)["gru"][0].sum(axis=1)
     array([0., 4.], dtype=float32)
     """
     layers = [layer for layer in recurrent_layers(model) if layer.stateful]
     for variables in _carried(model).values():
-        if rows is not None:
-            _chosen(rows, variables[0].shape[0])  # all or none
+        if samples is not None:
+            _chosen(samples, variables[0].shape[0])  # all or none
     for layer in layers:
-        put_back(layer, rows)
+        put_back(layer, samples)
 
 
 def value_of(variable: keras.Variable) -> Any:
@@ -142,23 +142,23 @@ def value_of(variable: keras.Variable) -> Any:
     return np.array(ops.convert_to_numpy(value)) if is_known else value
 
 
-def put_back(layer: Any, rows: Any = None) -> None:
-    """Give a layer's carried states what its cell begins with, in some rows or in all.
+def put_back(layer: Any, samples: Any = None) -> None:
+    """Give a layer's carried states what its cell begins with, in some samples or in all.
 
     Args:
         layer: A recurrent layer, Keras's own or one of these.
-        rows: Indices or booleans of the samples; all when None.
+        samples: Indices or booleans of the samples; all when None.
     """
     carried = tree.flatten(layer.states or [])
     if not carried:
         return
-    chosen = None if rows is None else _chosen(rows, carried[0].shape[0])
+    chosen = None if samples is None else _chosen(samples, carried[0].shape[0])
     starts = tree.flatten(layer.get_initial_state(carried[0].shape[0]))
     for variable, start in zip(carried, starts, strict=True):
         start = ops.cast(start, variable.dtype)
         if chosen is not None:
-            of_row = ops.reshape(chosen, (-1, *[1] * (len(variable.shape) - 1)))
-            start = ops.where(of_row, start, ops.convert_to_tensor(variable))
+            of_sample = ops.reshape(chosen, (-1, *[1] * (len(variable.shape) - 1)))
+            start = ops.where(of_sample, start, ops.convert_to_tensor(variable))
         variable.assign(start)
 
 
@@ -172,16 +172,16 @@ def starts_of(cell: Any, batch_size: Any, dtype: str) -> Any:
     return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
 
 
-def _chosen(rows: Any, batch: int) -> Any:
-    """Rows as one boolean a sample."""
-    if ops.is_tensor(rows) and not kernels.current().is_known(rows):
-        if keras.backend.standardize_dtype(rows.dtype) == "bool":
-            fits = tuple(rows.shape) == (batch,)
+def _chosen(samples: Any, batch: int) -> Any:
+    """Samples as one boolean a sample."""
+    if ops.is_tensor(samples) and not kernels.current().is_known(samples):
+        if keras.backend.standardize_dtype(samples.dtype) == "bool":
+            fits = tuple(samples.shape) == (batch,)
         else:
-            fits = len(rows.shape) == 1
-            rows = ops.any(ops.expand_dims(rows, 1) % batch == ops.arange(batch), axis=0)
+            fits = len(samples.shape) == 1
+            samples = ops.any(ops.expand_dims(samples, 1) % batch == ops.arange(batch), axis=0)
     else:
-        given = np.asarray(ops.convert_to_numpy(rows) if ops.is_tensor(rows) else rows)
+        given = np.asarray(ops.convert_to_numpy(samples) if ops.is_tensor(samples) else samples)
         if given.dtype == bool:
             fits = given.shape == (batch,)
         else:
@@ -189,13 +189,13 @@ def _chosen(rows: Any, batch: int) -> Any:
             fits = whole and bool(((-batch <= given) & (given < batch)).all())
         if fits and given.dtype != bool:
             given = np.isin(np.arange(batch), given % batch)
-        rows = given
+        samples = given
     if not fits:
         raise ValueError(
-            f"`rows` must be indices below {batch}, the samples of the batch, or a boolean for "
-            f"each of them; received {rows!r}."
+            f"`samples` must be indices below {batch}, the samples of the batch, or a boolean for "
+            f"each of them; received {samples!r}."
         )
-    return ops.convert_to_tensor(rows, "bool")
+    return ops.convert_to_tensor(samples, "bool")
 
 
 def _carried(model: Any) -> dict[str, list[keras.Variable]]:

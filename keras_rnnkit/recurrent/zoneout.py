@@ -119,7 +119,7 @@ class Zoneout(DropsOut, keras.layers.Layer):
         return output, tree.pack_sequence_as(made, kept)
 
     def draw(self, lead: tuple[Any, ...], states: Any) -> Any:
-        """Return noise for all entries of states, (*lead, entries)."""
+        """Return noise for all entries of states: of each in `lead`, (..., entries)."""
         entries = sum(math.prod(state.shape[1:]) for state in tree.flatten(states))
         return keras.random.uniform((*lead, entries), seed=self.seed_generator)
 

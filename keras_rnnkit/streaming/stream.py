@@ -152,31 +152,31 @@ class Stream:
         self._states = {name: np.asarray(found.pop(NEXT + name)) for name in self._states}
         return next(iter(found.values())) if len(found) == 1 else found
 
-    def reset(self, rows: Any = None) -> None:
+    def reset(self, samples: Any = None) -> None:
         """Put the states back to those before the first step.
 
         Args:
-            rows: Indices or booleans of the sequences to put back; all when None.
+            samples: Indices or booleans of those to put back; all when None.
         """
-        if rows is None:
+        if samples is None:
             self._states = dict(self._start)
             return
         count = len(next(iter(self._states.values())))
-        rows = np.asarray(rows)
+        samples = np.asarray(samples)
         fits = (
-            rows.shape == (count,)
-            if rows.dtype == bool
-            else rows.dtype.kind in "iu" and ((-count <= rows) & (rows < count)).all()
+            samples.shape == (count,)
+            if samples.dtype == bool
+            else samples.dtype.kind in "iu" and ((-count <= samples) & (samples < count)).all()
         )
-        if rows.size and not fits:
+        if samples.size and not fits:
             raise ValueError(
-                f"`rows` must be indices below {count}, the sequences of the stream, or a boolean "
-                f"for each of them; received {rows.tolist()!r}."
+                f"`samples` must be indices below {count}, the sequences of the stream, or a "
+                f"boolean for each of them; received {samples.tolist()!r}."
             )
         states = self.states
         for name, state in states.items():
-            if rows.size:
-                state[rows] = self._start[name][rows]
+            if samples.size:
+                state[samples] = self._start[name][samples]
         self._states = states
 
     def save(self, path: str | PathLike[str]) -> None:

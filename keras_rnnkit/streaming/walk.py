@@ -277,7 +277,8 @@ class Walk:
             )
         if kwargs.get("reset") is not None:
             raise NotPerStep(
-                "is called with `reset`", "Leave it out, and put rows back by `Stream.reset(rows)`"
+                "is called with `reset`",
+                "Leave it out, and put rows back by `Stream.reset(samples)`",
             )
         given_mask = kwargs.get("mask")
         if self.axis(sequences) != 1 or (given_mask is not None and self.axis(given_mask) != 1):

@@ -122,8 +122,8 @@ def weights_of(case):
 
 def compare(case, options, make, epochs=1):
     """Hold what is made of a case against the reference."""
-    gathered = case.row_of != sorted(case.row_of)  # then a list of weights is refused
-    if not case.numbers.targets or (gathered and case.table.time is None):
+    reordered = case.row_of != sorted(case.row_of)  # then a list of weights is refused
+    if not case.numbers.targets or (reordered and case.table.time is None):
         options = {**options, "weighted": False}
     if case.numbers.pad_targets:
         options = {**options, "squeeze": False}
@@ -209,7 +209,7 @@ def test_a_missing_value_is_refused_where_a_window_reads_it(case):
 @examples(60, share=0.1)
 @given(cases(part_kinds=["all"]), st.data())
 def test_any_rows_may_be_made_targets(case, data):
-    """Runs of rows that only_targets is given, side by side or apart."""
+    """Runs of rows that with_target_rows is given, side by side or apart."""
     rows = len(case.table)
     ends = sorted(data.draw(st.sets(st.integers(0, rows), min_size=2, max_size=6)))
     runs = [run for run in pairwise(ends) if data.draw(st.booleans())]
@@ -219,7 +219,7 @@ def test_any_rows_may_be_made_targets(case, data):
     for row in mine:
         inside[case.row_of[row]] = True
     case.table = replace(case.table, may_be_target=inside)
-    case.series = case.series.only_targets(runs)
+    case.series = case.series.with_target_rows(runs)
     compare(case, PLAIN, rk.WindowLoader)
 
 

@@ -57,7 +57,7 @@ def test_counts_equal_the_brute_force_list(panel, spec, batch_size, data):
     parts = [(a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False) if a < b]
     for view, allowed in (
         (series, [(0, rows)]),
-        (series.only_targets(np.array(parts).reshape(-1, 2)), parts),
+        (series.with_target_rows(np.array(parts).reshape(-1, 2)), parts),
     ):
         report = rk.describe(view, spec, batch_size=batch_size).parts["all"]
         expected = brute_force_counts(panel, spec, allowed)
@@ -136,7 +136,7 @@ def test_the_table_of_a_split():
 
 def test_a_split_that_leaks_is_refused():
     series = rk.TimeSeries(np.arange(100.0))
-    leak = rk.Split(series.only_targets([[0, 60]]), series.only_targets([[50, 100]]), None)
+    leak = rk.Split(series.with_target_rows([[0, 60]]), series.with_target_rows([[50, 100]]), None)
     with pytest.raises(ValueError, match="train and val share 10 target rows"):
         rk.describe(leak, rk.WindowSpec(4))
     parts = rk.split(series, train=0.5, val=0.5)
@@ -156,13 +156,13 @@ def test_a_series_without_a_window_is_described_all_the_same():
 def test_a_target_that_the_inputs_show_is_named():
     series = rk.TimeSeries(np.zeros((20, 2)), names=["T", "p"])
     report = rk.describe(series, rk.WindowSpec(4, delay=0, targets=["T"]))
-    assert report.given_away == ("T",)
+    assert report.leaked_targets == ("T",)
     assert str(report).endswith("leak: targets among the inputs: T")
     for harmless in (
         rk.WindowSpec(4, delay=1, targets=["T"]),
         rk.WindowSpec(4, delay=0, features=["p"], targets=["T"]),
     ):
-        assert rk.describe(series, harmless).given_away == ()
+        assert rk.describe(series, harmless).leaked_targets == ()
 
 
 @pytest.mark.parametrize("block", [1, 5, 64])
@@ -197,7 +197,7 @@ def test_times_of_the_targets_are_told():
     # Two groups in one run of rows, of which the second begins earlier.
     later = np.concatenate([time + np.timedelta64(100, "D"), time])
     series = rk.TimeSeries(np.arange(20.0), time=later, group=np.repeat([1, 2], 10))
-    part = rk.describe(series.only_targets([[2, 20]]), rk.WindowSpec(2)).parts["all"]
+    part = rk.describe(series.with_target_rows([[2, 20]]), rk.WindowSpec(2)).parts["all"]
     assert (part.first_target, part.last_target) == ("2024-01-01 00:00:00", "2024-04-19 00:00:00")
     counted = rk.TimeSeries(np.arange(9.0), time=np.arange(9))
     assert rk.describe(counted, rk.WindowSpec(2)).parts["all"].last_target == "8"

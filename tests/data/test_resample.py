@@ -100,4 +100,4 @@ def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match="needs a series with dates"):
         rk.resample(rk.TimeSeries([1.0, 2.0], time=[1, 2]), "1h")
     with pytest.raises(ValueError, match="is a part of a split"):
-        rk.resample(events([0, 7]).only_targets([[0, 1]]), "1h")
+        rk.resample(events([0, 7]).with_target_rows([[0, 1]]), "1h")

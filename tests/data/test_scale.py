@@ -30,6 +30,13 @@ def panel(rows=60, seed=0):
     return rk.TimeSeries(values, names=["x", "y", "z"], group=group)
 
 
+def test_fit_transform_is_fit_then_transform():
+    series = panel()
+    scaler = rk.Scaler(by_group=True)
+    expected = rk.Scaler(by_group=True).fit(series).transform(series).values
+    np.testing.assert_array_equal(scaler.fit_transform(series).values, expected)
+
+
 @given(
     seed=st.integers(0, 1000),
     rows=st.integers(3, 40),
@@ -46,7 +53,7 @@ def test_statistics_of_training_rows_equal_numpy(seed, rows, chunk, dtype, cuts)
     training = np.concatenate([values[:0], *(values[a:b] for a, b in parts)])
     if not np.isfinite(values).any(axis=0).all():
         return
-    series = rk.TimeSeries(values).only_targets(np.array(parts).reshape(-1, 2))
+    series = rk.TimeSeries(values).with_target_rows(np.array(parts).reshape(-1, 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras_rnnkit.data.series.CHUNK_BYTES", chunk)
         if not np.isfinite(training).any(axis=0).all():
@@ -124,7 +131,7 @@ def test_statistics_by_group():
 
 def test_a_group_without_training_rows_cannot_be_scaled():
     series = panel()
-    train = series.only_targets([[0, 45]])
+    train = series.with_target_rows([[0, 45]])
     scaler = rk.Scaler(by_group=True).fit(train)
     assert scaler.mean[1] == pytest.approx(reference(series.values[30:45])[0])
     with pytest.raises(ValueError, match=r"group 'c' had no training row, .* \(1 such\)"):
@@ -192,7 +199,7 @@ def test_the_way_back(shape, names):
 
 @pytest.mark.parametrize("by_group", [False, True])
 def test_a_saved_scaler_is_exactly_the_same(tmp_path, by_group):
-    series = panel().only_targets([[0, 40]])
+    series = panel().with_target_rows([[0, 40]])
     scaler = rk.Scaler(names=["z", "x"], by_group=by_group).fit(series)
     path = tmp_path / "scaler.json"
     scaler.save(path)
@@ -511,7 +518,7 @@ def test_any_groups_parts_and_chunks_equal_numpy(by_group, data):
         training[start:stop] = True
     if not np.isfinite(values).any(axis=0).all():
         return
-    series = rk.TimeSeries(values, names=["x", "y"], group=group).only_targets(parts)
+    series = rk.TimeSeries(values, names=["x", "y"], group=group).with_target_rows(parts)
     chosen = [training & (group == g) for g in range(len(sizes))] if by_group else [training]
     expected = [[column[rows & np.isfinite(column)] for column in values.T] for rows in chosen]
     some = [any(map(len, columns)) for columns in expected]

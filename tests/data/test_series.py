@@ -301,7 +301,7 @@ def test_missing_rows_are_found_in_every_chunk(monkeypatch):
 
 def test_views_share_the_rows():
     series = rk.TimeSeries(np.arange(6.0), time=np.arange(6), group=list("aaabbb"))
-    part = series.only_targets([[1, 3], [4, 6]])
+    part = series.with_target_rows([[1, 3], [4, 6]])
     assert part.target_rows.tolist() == [[1, 3], [4, 6]]
     assert series.target_rows.tolist() == [[0, 6]]
     assert np.shares_memory(part.values, series.values)
@@ -316,7 +316,7 @@ def test_repr_of_a_panel():
     values = np.ones((28, 2))
     values[5:7, 1] = np.nan
     series = rk.TimeSeries(values, names=["T", "p"], time=time, group=np.repeat(np.arange(7), 4))
-    assert repr(series.only_targets([[0, 5]])).splitlines() == [
+    assert repr(series.with_target_rows([[0, 5]])).splitlines() == [
         "TimeSeries: 28 rows x 2 columns",
         "  groups   7 (0, 1, 2, 3, 4, ...), 4 to 4 rows each",
         "  time     2024-01-01 00:10:00 to 2024-01-01 01:40:00, a row every 10 min, 1 gap",
@@ -544,9 +544,9 @@ def test_a_file_of_whole_numbers_stays_mapped(tmp_path, dtype):
     assert series.missing_rows().tolist() == []
     assert series.missing_counts() == {}
     # What is put right in memory is floating, as whole numbers elsewhere are.
-    gathered = rk.TimeSeries(tmp_path / "rows.npy", group=[0, 1, 0, 1, 0, 1])
-    assert gathered.values.dtype.kind == "f"
-    assert gathered.values.tolist() == numbers[[0, 2, 4, 1, 3, 5]].tolist()
+    reordered = rk.TimeSeries(tmp_path / "rows.npy", group=[0, 1, 0, 1, 0, 1])
+    assert reordered.values.dtype.kind == "f"
+    assert reordered.values.tolist() == numbers[[0, 2, 4, 1, 3, 5]].tolist()
     lacking = rk.TimeSeries(tmp_path / "rows.npy", missing=1)
     assert lacking.missing_counts() == {
         str(column): int(n) for column, n in enumerate((numbers == 1).sum(axis=0)) if n
@@ -601,7 +601,7 @@ def test_groups_of_every_kind_are_gathered(labels, kind):
     assert series.values.ravel().tolist() == rows
     assert [float(label) for label in series.groups] == order
     assert np.diff(series.bounds).tolist() == [labels.count(label) for label in order]
-    assert series.gathered == (rows != list(range(len(labels))))
+    assert series.reordered == (rows != list(range(len(labels))))
 
 
 def peak(make):
@@ -669,7 +669,7 @@ def test_the_pickle_of_a_mapped_series_holds_its_place(large):
         assert again.time.dtype == series.time.dtype
         assert again.segments().tolist() == series.segments().tolist()
         assert len(pickle.dumps(again)) < 5000
-    assert np.shares_memory(series.only_targets([[0, 5]]).values, mapped)
+    assert np.shares_memory(series.with_target_rows([[0, 5]]).values, mapped)
     changed = np.load(large, mmap_mode="c")
     changed[0] = 5
     assert pickle.loads(pickle.dumps(rk.TimeSeries(changed))).values[0, 0] == 5
@@ -705,7 +705,7 @@ def test_pickles_of_series_in_memory(time, freq):
     if time is None and freq is not None:
         return
     series = rk.TimeSeries(np.arange(5.0), time=time, freq=freq, group=list("aaabb"))
-    again = pickle.loads(pickle.dumps(series.only_targets([[1, 3]])))
+    again = pickle.loads(pickle.dumps(series.with_target_rows([[1, 3]])))
     assert again.values.tolist() == series.values.tolist()
     assert np.array_equal(again.time, series.time)
     assert again.groups == series.groups

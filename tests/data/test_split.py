@@ -78,6 +78,22 @@ def test_by_time_and_by_group():
     assert rows(test) == set(range(20, 40))
 
 
+@pytest.mark.parametrize(
+    "cuts", [{"train": 0.5}, {"train": 30}, {"train": "2024-01-31"}, {"train": ["a"]}]
+)
+def test_two_parts_where_no_validation_is_asked_for(cuts):
+    series = np.zeros(60)
+    if cuts["train"] == "2024-01-31":
+        series = rk.TimeSeries(series, time=np.datetime64("2024-01-01", "D") + np.arange(60))
+    elif cuts["train"] == ["a"]:
+        series = rk.TimeSeries(series, group=np.repeat(["a", "b"], 30))
+    train, val, test = rk.split(series, **cuts)
+    assert (rows(train), val, rows(test)) == (set(range(30)), None, set(range(30, 60)))
+    assert rows(rk.split(series, **cuts, embargo=4).test) == (
+        set(range(30, 60)) if cuts["train"] == ["a"] else set(range(34, 60))
+    )
+
+
 def test_embargo_keeps_rows_out_of_every_part():
     train, val, test = rk.split(np.zeros(100), train=0.6, val=0.2, embargo=5)
     assert train.target_rows.tolist() == [[0, 60]]
@@ -118,13 +134,13 @@ def test_what_is_no_spec_is_refused():
 
 def test_a_leak_is_named():
     series = rk.TimeSeries(np.zeros(100), time=np.datetime64("2024-01-01") + np.arange(100))
-    early, late = series.only_targets([[0, 60]]), series.only_targets([[50, 100]])
+    early, late = series.with_target_rows([[0, 60]]), series.with_target_rows([[50, 100]])
     with pytest.raises(
         ValueError, match=r"train and val share 10 target rows: rows 50 to 59 \(2024"
     ):
         rk.check_split([early, late])
     with pytest.raises(ValueError, match=r"train has target rows .* after target rows of val"):
-        rk.check_split([series.only_targets([[60, 100]]), series.only_targets([[0, 60]])])
+        rk.check_split([series.with_target_rows([[60, 100]]), series.with_target_rows([[0, 60]])])
     with pytest.raises(ValueError, match="parts of different series"):
         rk.check_split([early, rk.TimeSeries(np.zeros(5))])
     parts = rk.split(series, train=0.7, val=0.3)

@@ -524,7 +524,7 @@ def test_a_missing_window_says_what_stands_in_its_way():
     lost = r"each of the 35 that fit reads a missing value \('0' lacks 2 rows, the first .* row 20"
     with pytest.raises(ValueError, match=lost):
         rk.window_dataset(rk.TimeSeries(values), rk.WindowSpec(25), batch_size=8)
-    part = rk.TimeSeries(np.arange(60.0)).only_targets([[0, 5]])
+    part = rk.TimeSeries(np.arange(60.0)).with_target_rows([[0, 5]])
     with pytest.raises(ValueError, match="do not fit the 5 rows that this part may predict"):
         rk.window_dataset(part, rk.WindowSpec(25), batch_size=8)
     one_row = rk.TimeSeries(np.arange(31.0), group=[0] * 30 + [1])
@@ -604,7 +604,7 @@ def test_a_feature_may_be_known_ahead_too():
 
 def test_weights_of_gathered_rows_are_refused():
     series = rk.TimeSeries(np.arange(6.0), group=list("ababab"))
-    with pytest.raises(ValueError, match=r"weights=: the series has gathered its rows by group"):
+    with pytest.raises(ValueError, match=r"weights=: the series has reordered its rows by group"):
         rk.window_dataset(series, rk.WindowSpec(1), batch_size=9, weights=np.arange(6.0))
     timed = rk.TimeSeries(np.arange(6.0), group=list("ababab"), time=[0, 0, 1, 1, 2, 2])
     dataset = rk.window_dataset(timed, rk.WindowSpec(1), batch_size=9, weights=lambda time: time)

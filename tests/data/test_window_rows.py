@@ -55,7 +55,7 @@ def test_windows_of_parts_equal_the_brute_force_list(panel, spec, data):
         return
     cuts = sorted(data.draw(st.lists(st.integers(0, len(series)), min_size=2, max_size=4)))
     parts = [(a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False) if a < b]
-    view = series.only_targets(np.array(parts).reshape(-1, 2))
+    view = series.with_target_rows(np.array(parts).reshape(-1, 2))
     assert starts_of(view, spec) == window_starts(segments(panel), parts, spec, panel[2])
 
 

@@ -117,7 +117,7 @@ def test_the_states_in_fit_are_those_of_each_series_alone():
             if begins[batch].any():
                 if keras.backend.backend() == "jax":
                     self.model.jax_state_sync()
-                rk.reset_states(self.model, rows=begins[batch])
+                rk.reset_states(self.model, samples=begins[batch])
 
         def on_train_batch_end(self, batch, logs=None):
             if keras.backend.backend() == "jax":

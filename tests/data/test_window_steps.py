@@ -76,17 +76,17 @@ def test_labels_cut_out_of_the_inputs_are_seen():
 def test_targets_that_the_inputs_show_are_counted():
     series = rk.TimeSeries(np.zeros((60, 2)), names=["T", "p"])
     report = rk.describe(series, rk.WindowSpec.every_step(10, targets=["T"]))
-    assert (report.given_away, report.given_steps) == (("T",), (9, 10))
+    assert (report.leaked_targets, report.leaked_steps) == (("T",), (9, 10))
     assert "in 9 of 10 target rows; only a model that reads no later" in str(report)
     report = rk.describe(series, rk.WindowSpec.every_step(10, shift=0))
-    assert report.given_away == ("T", "p")
+    assert report.leaked_targets == ("T", "p")
     assert str(report).endswith("leak: targets among the inputs: T, p")
     for harmless in (
         rk.WindowSpec.every_step(10, features=["p"], targets=["T"]),
         rk.WindowSpec(10, step=3, delay=-1, targets=["T"]),  # a row that is passed over
         rk.WindowSpec(10, delay=-12, targets=["T"]),
     ):
-        assert rk.describe(series, harmless).given_away == ()
+        assert rk.describe(series, harmless).leaked_targets == ()
 
 
 @pytest.mark.parametrize("step", [1, 4])

@@ -246,7 +246,7 @@ def test_a_csv_file_keeps_its_zone(tmp_path):
 def test_views_and_pickles_keep_the_zone():
     _, series = days("2024-03-20", 20)
     for each in (
-        series.only_targets([[0, 5]]),
+        series.with_target_rows([[0, 5]]),
         series.with_values(series.values + 1),
         pickle.loads(pickle.dumps(series)),
     ):

@@ -96,6 +96,12 @@ def test_it_is_an_embedding_that_is_not_trained_by_default(file):
     assert embedding(file, lora_rank=1).trainable
 
 
+def test_names_count_as_those_of_keras(file):
+    keras.backend.clear_session()
+    names = [embedding(file).name for _ in range(3)]
+    assert names == ["glove_embedding", "glove_embedding_1", "glove_embedding_2"]
+
+
 def test_mask_follows_the_vocabulary(file):
     plain = embedding(file, ["the", "cat"])
     assert not plain.mask_zero

@@ -142,7 +142,7 @@ def test_given_states_come_before_learned_ones_and_carried_ones_begin_there(cell
         np.testing.assert_allclose(state, wanted)
     halves = [arrays(carried(part))[0] for part in (x[:, :3], x[:, 3:])]
     np.testing.assert_allclose(np.concatenate(halves, 1), found[0], rtol=1e-5, atol=1e-6)
-    rk.reset_states(carried, rows=[1])
+    rk.reset_states(carried, samples=[1])
     state = rk.get_states(carried)[carried.name][0]
     np.testing.assert_allclose(state[1], own[0][1])
     assert (state[0] != own[0][0]).any()

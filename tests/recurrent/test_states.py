@@ -69,12 +69,12 @@ def test_states_of_a_whole_model_are_read_set_and_reset():
     after = arrays(model(inputs()))[0]
     rk.set_states(model, states)
     np.testing.assert_allclose(arrays(model(inputs()))[0], after, rtol=1e-5, atol=1e-6)
-    rk.reset_states(model, rows=[0, 2])
+    rk.reset_states(model, samples=[0, 2])
     for values in rk.get_states(model).values():
         for value in values:
             assert not value[[0, 2]].any()
             assert value[[1, 3, 4]].any(axis=1).all()
-    rk.reset_states(model, rows=np.arange(BATCH) != 1)
+    rk.reset_states(model, samples=np.arange(BATCH) != 1)
     assert not rk.get_states(model)["stack"][2][3].any()
     rk.set_states(model, {"ours": [np.ones(3), np.full((1, 3), 2.0)]})
     np.testing.assert_array_equal(
@@ -88,7 +88,7 @@ def test_states_of_a_whole_model_are_read_set_and_reset():
 def test_a_layer_resets_rows_of_its_own(library):
     layer = rk.Bidirectional(library.LSTM(3, stateful=True))
     layer(inputs())
-    layer.reset_state(rows=[1])
+    layer.reset_state(samples=[1])
     for state in arrays(layer.states):
         assert not state[1].any()
         assert state[0].any()
@@ -194,12 +194,12 @@ def test_rows_that_do_not_fit_leave_every_state():
     )
     rk.set_states(model, {"gru": [np.ones(2)]})
     for rows in ([], np.zeros(4, bool)):
-        rk.reset_states(model, rows=rows)
+        rk.reset_states(model, samples=rows)
         assert rk.get_states(model)["gru"][0].sum() == 8
     for rows in ([4], [True, False], ["a"], [0.5]):
-        with pytest.raises(ValueError, match=r"`rows` must be indices below 4, .* received"):
-            rk.reset_states(model, rows=rows)
-    rk.reset_states(model, rows=[-1])
+        with pytest.raises(ValueError, match=r"`samples` must be indices below 4, .* received"):
+            rk.reset_states(model, samples=rows)
+    rk.reset_states(model, samples=[-1])
     assert rk.get_states(model)["gru"][0].sum() == 6
     with pytest.raises(ValueError, match="`states` must be a dict"):
         rk.set_states(model, [np.ones(2)])
@@ -232,7 +232,7 @@ class Ends(keras.Model):
 
     def call(self, inputs):
         outputs = self.layer(inputs[0])
-        rk.reset_states(self, rows=inputs[1])
+        rk.reset_states(self, samples=inputs[1])
         return outputs
 
 
@@ -290,7 +290,7 @@ class FromOne(keras.layers.GRUCell):
 def test_back_to_the_start_is_what_the_cell_begins_with():
     layer = rk.RNN(FromOne(2), stateful=True)
     layer(inputs())
-    layer.reset_state(rows=[1])
+    layer.reset_state(samples=[1])
     (state,) = arrays(layer.states)
     np.testing.assert_array_equal(state[1], 1)
     assert (state[[0, 2, 3, 4]] != 1).all()

@@ -62,15 +62,15 @@ def test_masks_go_on_from_one_history_to_the_next():
 def test_rows_are_reset_apart(model, x):
     stream = rk.Stream(model, BATCH)
     run(stream, x[:, :5])
-    stream.reset(rows=[1])
+    stream.reset(samples=[1])
     found = run(stream, x[:, 5:])[:, -1]
     whole = model.predict(x, verbose=0)
     close(found[[0, 2]], whole[[0, 2]])
     close(found[1], model.predict(x[1:2, 5:], verbose=0)[0])
-    stream.reset(rows=np.array([True, False, False]))
+    stream.reset(samples=np.array([True, False, False]))
     assert not stream.states["lstm_h"][0].any()
     assert stream.states["lstm_h"][1:].any(axis=1).all()
-    stream.reset(rows=[])
+    stream.reset(samples=[])
     assert stream.states["lstm_h"][1:].any(axis=1).all()
     stream.reset()
     assert not any(state.any() for state in stream.states.values())
@@ -79,7 +79,7 @@ def test_rows_are_reset_apart(model, x):
 def test_a_reset_goes_back_to_what_the_cell_begins_with():
     stream = rk.Stream(ready("rk RNN of a cell of one's own"), 2)
     run(stream, np.ones((2, 3, FEATURES), "float32"))
-    stream.reset(rows=[-1])
+    stream.reset(samples=[-1])
     np.testing.assert_array_equal(stream.states["rnn_state_1"][1], np.full(3, 0.3, "float32"))
     assert (stream.states["rnn_state_1"][0] != 0.3).all()
 
@@ -156,10 +156,10 @@ def test_inputs_that_do_not_fit_are_refused(model, x):
         stream.warm_up(x[:, 0])
     with pytest.raises(ValueError, match=r"must give \['x'\]; received \['y'\]"):
         stream({"y": x[:, 0]})
-    with pytest.raises(ValueError, match=r"`rows` must be indices below 3"):
-        stream.reset(rows=[3])
-    with pytest.raises(ValueError, match=r"`rows` must be indices below 3"):
-        stream.reset(rows=[True, False])
+    with pytest.raises(ValueError, match=r"`samples` must be indices below 3"):
+        stream.reset(samples=[3])
+    with pytest.raises(ValueError, match=r"`samples` must be indices below 3"):
+        stream.reset(samples=[True, False])
     with pytest.raises(ValueError, match="`batch_size` must be 1 or more"):
         rk.Stream(model, 0)
     with pytest.raises(ValueError, match="was made from a step model"):
