@@ -97,7 +97,7 @@ doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 default_role = "code"
 # Named by annotations, and not to be found where its inventory cannot be fetched.
 nitpick_ignore_regex = [
-    ("py:class", r"(collections|datetime|numpy|os)\..*"),
+    ("py:class", r"(collections|datetime|keras|numpy|os)\..*"),
     ("py:class", r"keras_rnnkit\.(\w+\.)+\w+|[A-Z]\w+"),
 ]
 

@@ -111,7 +111,7 @@ model.compile(
     keras.optimizers.Adam(5e-3, clipnorm=1.0), "binary_crossentropy", metrics=["accuracy"]
 )
 best = keras.callbacks.EarlyStopping("val_accuracy", patience=2, restore_best_weights=True)
-model.fit(
+history = model.fit(
     x_train, train[1], batch_size=32, epochs=EPOCHS, validation_data=(x_val, val[1]),
     callbacks=[best], verbose=2,
 )  # fmt: skip

@@ -154,7 +154,7 @@ inputs = {"past": past, "mask": mask, "known": future, "static_categories": shop
 model = keras.Model(inputs, keras.layers.Dense(1)(steps))
 model.compile(keras.optimizers.Adam(3e-3), "mae")
 windows = rk.window_dataset(train, spec, shuffle=True, seed=SEED, **options)
-model.fit(windows, epochs=EPOCHS, shuffle=False, verbose=2)
+history = model.fit(windows, epochs=EPOCHS, shuffle=False, verbose=2)
 
 # %%
 # Is it better than last week?

@@ -21,6 +21,7 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
     assert namespace["model"].built
     if page == "docs/quickstart.md":
         assert namespace["forecast"].shape == (1, 1)
+        assert namespace["error"] < 0.97 * namespace["persistence"]
         assert -40 < namespace["forecast"].item() < 40
         assert str(namespace["series"]) in text
 

@@ -11,7 +11,9 @@ import pytest
 
 import keras_rnnkit as rk
 
-OF_A_LAYER = {"return_state_sequences", "save_states", "name", "dtype", "trainable"}
+OF_A_LAYER = {
+    "return_state_sequences", "save_states", "learn_initial_state", "name", "dtype", "trainable",
+}  # fmt: skip
 OF_A_CELL = {"name", "dtype", "trainable"}
 ADDED = {
     "SimpleRNN": {*OF_A_LAYER, "zero_output_for_mask", "use_cudnn", "weight_dropout"},

@@ -4,6 +4,7 @@ import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from keras_rnnkit.data.layout import Layout, Storage, lay_out, map_rows
 from keras_rnnkit.data.order import Order, by_weight
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series, row_chunks
+from keras_rnnkit.data.shares import check_share, own_share
 from keras_rnnkit.data.spec import Reads, Windows, WindowSpec
 from keras_rnnkit.data.steps import format_duration
 
@@ -49,6 +51,7 @@ class Batches:
         base: the first row that a window reads, from which rows are counted.
         seed: the shuffle seed.
         epoch: the first epoch, or the callback that sets it.
+        shared: whether `shard` was given.
         layouts: where to read the columns of each role that varies in time, and `weights`.
         static: `(groups, columns)` float32 of the roles `static` and `static_categories`.
     """
@@ -59,6 +62,7 @@ class Batches:
     base: int
     seed: int
     epoch: int | FitEpoch
+    shared: bool
     layouts: dict[str, Layout]
     static: dict[str, np.ndarray]
 
@@ -78,7 +82,7 @@ class Batches:
         balance: bool = False,
         sampling: Sequence[float] | np.ndarray | Callable[[np.ndarray], Any] | None = None,
         stateful_batches: bool = False,
-        shard: tuple[int, int] | None = None,
+        shard: tuple[int, int] | Literal["auto"] | None = None,
         squeeze: bool = False,
         return_index: bool = False,
         dtype: Storable = "float32",
@@ -105,6 +109,7 @@ class Batches:
         if not len(windows):
             raise ValueError(why_none(self.series, self.spec))
         self.base, rows = self._reach(windows)
+        self.shared = shard is not None
         self.order = self._order(
             windows, shuffle, _check_shard(shard), drop_remainder, balance, stateful_batches
         )
@@ -254,10 +259,14 @@ class Batches:
     def __len__(self) -> int:
         return len(self.order)
 
-    def count_with(self, counter: EpochCounter) -> None:
+    def check_share(self, loader: bool) -> None:
+        """Refuse what the engine cannot part rightly; see `shares.check_share`."""
+        check_share(self.order, self.shared, loader)
+
+    def count_with(self, counter: EpochCounter, loader: bool) -> None:
         """Set the counter to the first epoch, and to each that the callback announces."""
         if isinstance(self.epoch, FitEpoch):
-            self.epoch.tell(counter)
+            self.epoch.tell(counter, partial(self.check_share, loader))
             counter.number = self.epoch.number
         else:
             counter.number = self.epoch
@@ -633,13 +642,15 @@ def _check_count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def _check_shard(shard: tuple[int, int] | None) -> tuple[int, int]:
+def _check_shard(shard: Any) -> tuple[int, int]:
     if shard is None:
         return 1, 0
+    if isinstance(shard, str) and shard == "auto":
+        return own_share()
     try:
         count, index = shard
     except (TypeError, ValueError):
-        raise ValueError(f"shard= must be (count, index), received {shard!r}.") from None
+        raise ValueError(f"shard= must be (count, index) or 'auto', received {shard!r}.") from None
     _check_count("shard count", count)
     if _check_count("shard index", index, 0) >= count:
         raise ValueError(

@@ -24,6 +24,17 @@ from keras_rnnkit.data.spec import WindowSpec
 __all__ = ["window_dataset"]
 
 INT32_ELEMENTS = 2**31
+MESSAGE_BYTES = 2**31  # more than one message of the tf.data service can hold
+
+SHUFFLED = (
+    "window_dataset(shuffle=True) cannot go through the tf.data service, whose workers know "
+    "neither the epoch nor their share of it: pass shuffle=False and ShardingPolicy.DYNAMIC, or "
+    "use shard= without the service"
+)
+TOO_LARGE = (
+    "window_dataset holds {held:,} bytes, and the graph that the tf.data service sends, or that "
+    "snapshot() writes, at most 2 GB: use shard= without the service"
+)
 
 
 @takes_options(Batches)
@@ -69,6 +80,9 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
         shard: `(count, index)`: one of `count` equally long parts of each epoch, disjoint and
             together complete. If `count` does not divide the number of windows, the first few
             windows of the epoch come twice, or with `drop_remainder` the last few not at all.
+            `"auto"` reads both from the engine of Keras's backend: the cluster of TensorFlow's
+            strategy or of `TF_CONFIG`, the processes of JAX, the ranks of `torch.distributed`. By
+            default `experimental_distribute_dataset` parts each batch among a strategy's workers.
         squeeze: drop axes of length 1 from the targets; not with `pad_targets`, whose weights need
             the last one.
         return_index: append a dict with the label of the `group` (of a panel), the last
@@ -97,7 +111,8 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
 
     Raises:
         ValueError: no window exists (the error names the longest segment), an unknown column, an
-            option out of its range.
+            option out of its range; batches that the distribution in use would part a second
+            time, not at all or unequally.
 
     Example:
         >>> import numpy as np
@@ -114,6 +129,7 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
 
     check_options(options)
     batches = Batches(series, spec, **options)
+    batches.check_share(loader=False)
     ops = TensorOps(tf)
     with tf.device("CPU:0"):
         arrays = batches.tables()
@@ -121,6 +137,13 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
         distinct = {id(array): array for array in tf.nest.flatten(arrays)}
         made = {key: as_tensor(tf, array) for key, array in distinct.items()}
         tables = tf.nest.map_structure(lambda array: made[id(array)], arrays)
+    held = sum(array.nbytes for array in distinct.values())
+
+    def source(count: int) -> Any:
+        numbers = tf.data.Dataset.range(count)
+        if held < MESSAGE_BYTES:
+            return numbers
+        return _not_served(tf, numbers, TOO_LARGE.format(held=held))
 
     @tf.autograph.experimental.do_not_convert
     def batch(number: Any, epoch: dict[str, Any]) -> Any:
@@ -134,34 +157,42 @@ def window_dataset(series: Any, spec: WindowSpec, **options: Any) -> Any:  # noq
 
     @tf.autograph.experimental.do_not_convert
     def numbered(first: Any, stop: Any, epoch: dict[str, Any]) -> Any:
+        return made_of(tf.data.Dataset.range(first, stop), epoch)
+
+    def made_of(numbers: Any, epoch: dict[str, Any]) -> Any:
         # Two batches at work and none in store: a third would take memory and no time off.
-        return tf.data.Dataset.range(first, stop).map(
+        return numbers.map(
             lambda number: batch(number, epoch), num_parallel_calls=2, deterministic=True
         )
 
     count = len(batches)
-    if batches.order.shuffle:
-        counter = TensorCounter(tf)
-        batches.count_with(counter)
+    counter = TensorCounter(tf) if batches.order.shuffle else EpochCounter()
+    batches.count_with(counter, loader=False)
+    if isinstance(counter, TensorCounter):
 
         def tables_of(epoch: Any) -> dict[str, Any]:
             return _epoch_tables(tf, batches.seed, epoch, batches.order.places)
 
-        spans = _spans(tf, counter, count, tables_of)
+        spans = _spans(tf, source(1), counter, count, tables_of)
         dataset = spans.flat_map(numbered).apply(tf.data.experimental.assert_cardinality(count))
     else:
-        dataset = numbered(0, count, {})
+        dataset = made_of(source(count), {})
     settings = tf.data.Options()
     # The graph optimiser would copy the rows, and finds nothing to fuse in three stages.
     settings.experimental_optimization.apply_default_optimizations = False
-    # Each worker of a distribution strategy would else cut the batches, which `shard` is for.
-    settings.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    # The workers of a strategy take their parts of each batch, unless `shard` has parted the epoch.
+    policy = tf.data.experimental.AutoShardPolicy
+    settings.experimental_distribute.auto_shard_policy = (
+        policy.OFF if batches.shared else policy.DATA
+    )
     # An iterator's checkpoint holds the tables of its epoch, and needs no counter.
     settings.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
     return dataset.with_options(settings)
 
 
-def _spans(tf: Any, counter: "TensorCounter", count: int, tables_of: Callable[[Any], Any]) -> Any:
+def _spans(
+    tf: Any, source: Any, counter: "TensorCounter", count: int, tables_of: Callable[[Any], Any]
+) -> Any:
     """The batches of one epoch in two spans `(first, stop)`, each with the tables of the epoch.
 
     The epoch is read from the counter when the first batch is asked for. It counts as finished when
@@ -173,7 +204,8 @@ def _spans(tf: Any, counter: "TensorCounter", count: int, tables_of: Callable[[A
 
     @tf.autograph.experimental.do_not_convert
     def under_way(_: Any) -> Any:
-        return counter.read()
+        with tf.control_dependencies([tf.debugging.Assert(counter.is_here(), [SHUFFLED])]):
+            return counter.read()
 
     @tf.autograph.experimental.do_not_convert
     def of_epoch(epoch: Any) -> Any:
@@ -187,7 +219,21 @@ def _spans(tf: Any, counter: "TensorCounter", count: int, tables_of: Callable[[A
 
         return edges.map(run)
 
-    return tf.data.Dataset.range(1).map(under_way).flat_map(of_epoch)
+    return source.map(under_way).flat_map(of_epoch)
+
+
+def _not_served(tf: Any, dataset: Any, why: str) -> Any:
+    """The same dataset, which the tf.data service refuses in these words, and does not abort."""
+    with tf.device("CPU:0"):
+        # The error for a resource that cannot be written down shows its name.
+        handle = tf.raw_ops.MutexV2(shared_name=why)
+
+    @tf.autograph.experimental.do_not_convert
+    def unchanged(element: Any) -> Any:
+        tf.identity(handle)
+        return element
+
+    return dataset.map(unchanged)
 
 
 def _epoch_tables(tf: Any, seed: int, epoch: Any, count: int) -> dict[str, Any]:
@@ -229,6 +275,7 @@ class TensorCounter(EpochCounter):
             self.handle = tf.raw_ops.VarHandleOp(
                 dtype=tf.int64, shape=[], shared_name=f"keras_rnnkit.epoch.{uuid4()}"
             )
+            tf.raw_ops.AssignVariableOp(resource=self._mark(), value=tf.constant(0, tf.int64))
 
     @property
     def number(self) -> int:
@@ -245,6 +292,18 @@ class TensorCounter(EpochCounter):
 
     def write(self, number: Any) -> Any:
         return self.tf.raw_ops.AssignVariableOp(resource=self.handle, value=number)
+
+    def is_here(self) -> Any:
+        """Whether a kernel runs in the process that made the dataset.
+
+        A worker of the tf.data service is handed a copy of the counter, but not the mark.
+        """
+        return self.tf.raw_ops.VarIsInitializedOp(resource=self._mark())
+
+    def _mark(self) -> Any:
+        return self.tf.raw_ops.VarHandleOp(
+            dtype=self.tf.int64, shape=[], shared_name="keras_rnnkit.here"
+        )
 
 
 class TensorOps:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_rnnkit.data.batches import Batches, check_options, takes_options
-from keras_rnnkit.data.epochs import BROKEN_OFF, EpochCounter
+from keras_rnnkit.data.epochs import BROKEN_OFF, SharedCounter
 from keras_rnnkit.data.maps import check_file
 from keras_rnnkit.data.permute import epoch_tables, permuted
 from keras_rnnkit.data.spec import WindowSpec
@@ -49,8 +49,8 @@ class WindowLoader(keras.utils.PyDataset):
         check_options(options)
         self._batches = Batches(series, spec, **options)
         self._tables = self._batches.tables()
-        self._counter = EpochCounter()
-        self._batches.count_with(self._counter)
+        self._counter = SharedCounter()
+        self._batches.count_with(self._counter, loader=True)
         # Batches given since `fit` began an epoch.
         self._given: int | None = None
         self._warned = False
@@ -59,7 +59,8 @@ class WindowLoader(keras.utils.PyDataset):
     def epoch(self) -> int:
         """The current epoch, from 0.
 
-        `fit` increases it after each epoch; in a loop of your own, set it.
+        `fit` increases it after each epoch; in a loop of your own, set it. Worker processes of a
+        `DataLoader` follow.
         """
         return self._counter.number
 
@@ -105,6 +106,7 @@ class WindowLoader(keras.utils.PyDataset):
 
     def on_epoch_begin(self) -> None:
         """Called when Keras begins to read an epoch, or looks at the first batch."""
+        self._batches.check_share(loader=True)
         self._given = 0
 
     def on_epoch_end(self) -> None:

@@ -65,6 +65,14 @@ class Order:
             return self.size // self.batch_size
         return -(-self.size // self.batch_size)
 
+    @property
+    def batch_sizes(self) -> list[int]:
+        """The sizes that batches have: a full one, and the last where it is another."""
+        if self.drop_remainder or self.lanes:
+            return [self.batch_size]
+        last = self.size - (len(self) - 1) * self.batch_size
+        return [last] if len(self) == 1 else sorted({self.batch_size, last}, reverse=True)
+
     def tables(self) -> dict[str, np.ndarray]:
         """The arrays that `starts` uses."""
         tables = {

@@ -29,6 +29,7 @@ from keras_rnnkit.recurrent.equations import (
     with_dropped_weights,
 )
 from keras_rnnkit.recurrent.masks import count_steps
+from keras_rnnkit.recurrent.zoneout import bare
 
 HALF = "computed in float16, where a gradient below 6e-8 is lost"
 
@@ -79,8 +80,8 @@ def gradient_flow(
     Raises:
         ValueError: If there is no recurrent layer, the call reaches none, `loss` is None and the
             model not compiled, `loss` is another thing, `y` is missing, `sample_weight` comes with
-            a `loss`, `batch_size` is not positive, or there are no samples, or not as many in each
-            array.
+            a `loss`, `batch_size` is not positive, a cell is under Zoneout in training, or there
+            are no samples, or not as many in each array.
 
     >>> import keras
     >>> import numpy as np
@@ -112,6 +113,8 @@ class FlowGauge:
         self._root, self._training = root, training
         first = passes.rows_of(x, slice(0, batch_size))
         passes.build(root, first)
+        if training:
+            _refuse_zoneout(root)
         shown = None if y is None else passes.rows_of(y, slice(0, batch_size))
         self._loss = loss_of(root, loss, first, shown, sample_weight)
         self._variables = passes.variables(root)
@@ -300,6 +303,17 @@ def _outlined(met: passes.Met) -> _Outline:
     copies = min(math.ceil(jacobians.DIRECTIONS / rows), *map(_size, found)) if known else 1
     dtype = jacobians.dtype_of(settled.states)
     return _Outline(tuple(found), (rows, time), copies, dtype, layer.go_backwards)
+
+
+def _refuse_zoneout(root: Any) -> None:
+    """Refuse what draws anew at each step: a gradient by one step would draw once more."""
+    for site in passes.sites(root):
+        cell = site.layer if site.is_cell else site.layer.cell
+        if any(bare(one) is not one for one in getattr(cell, "cells", [cell])):
+            raise ValueError(
+                f"`training` must be False where a cell is under Zoneout, as in {site.key!r}; "
+                "received True. Leave it out: zoneout is then its expectation."
+            )
 
 
 def _size(cell: _Cell) -> int:

@@ -213,7 +213,8 @@ def _told(
         return decide(layer, training, tensor, compiled, resets)
     if getattr(layer, "linear", False):
         known = Condition("cell", f"{type(layer.cell).__name__}, linear in its state", True, "")
-        return LayerPath(layer.name, "linear scan", (known,))
+        path = "linear scan" if layer.at_once else path_of(layer, False, tensor)
+        return LayerPath(layer.name, path, (known,))
     return _keras_path(layer, training, mask, tensor, compiled)
 
 

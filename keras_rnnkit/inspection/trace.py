@@ -14,6 +14,7 @@ from keras_rnnkit.progress import Progress
 from keras_rnnkit.recurrent import kernels, masks, replay
 from keras_rnnkit.recurrent.equations import equations_of, follows_from_h
 from keras_rnnkit.recurrent.rnn import RNN, Pass
+from keras_rnnkit.recurrent.zoneout import bare
 
 LOW, HIGH = 0.1, 0.9  # a gate beyond either is called saturated
 STILL = 1e-6  # a unit that stays within this is called dead, or frozen
@@ -69,7 +70,8 @@ class Trace:
 
     Attributes:
         layer: Its key: the names that lead to it, such as `"bidirectional/forward_lstm"`.
-        kind: `"SimpleRNN"`, `"LSTM"`, `"GRU"`, or the class of a cell of another kind.
+        kind: `"SimpleRNN"`, `"LSTM"`, `"GRU"`, or the class of a cell of another kind; under
+            zoneout `"Zoneout(LSTM)"`.
         output: (batch, time, units), the output of the layer at each step.
         states: (batch, time, units) by name: `h`, and `c` for the LSTM. A cell of another kind has
             the names of its `state_names`, else `h`, `state_1`, ..., nested states flat; a state
@@ -386,13 +388,14 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
         outputs, states = h, [h]
     parts = {"output": outputs}
     gates: list[Any] = []
+    equations = equations_of(bare(cell))
     if equations is not None:
         restarted = None
         if settled.resets is not None:
             restarted = functools.partial(settled.restarted, resets=settled.resets)
         initial = tree.flatten(settled.states)
         gates, states = replay.gates_and_states(
-            equations, cell, settled.sequences, states, initial, mask, restarted
+            equations, bare(cell), settled.sequences, states, initial, mask, restarted
         )
     names = state_names(cell, len(states))
     parts |= {f"state {name}": state for name, state in zip(names, states, strict=True)}
@@ -404,6 +407,7 @@ def _parts(cell: Any, settled: Pass, outputs: Any) -> dict[str, Any]:
 
 def state_names(cell: Any, count: int) -> tuple[str, ...]:
     """Return the names of a cell's states: its own, or `h`, `state_1`, ..."""
+    cell = bare(cell)
     equations = equations_of(cell)
     known = getattr(cell, "state_names", None) if equations is None else equations.state_names
     if known is not None and len(known) == count:
@@ -412,6 +416,9 @@ def state_names(cell: Any, count: int) -> tuple[str, ...]:
 
 
 def _kind(cell: Any) -> tuple[str, str]:
+    if bare(cell) is not cell:
+        kind, note = _kind(bare(cell))
+        return f"Zoneout({kind})", note
     name = type(cell).__name__
     if equations_of(cell) is not None:
         return name.removesuffix("Cell"), ""

@@ -7,6 +7,7 @@ from keras_rnnkit.recurrent.layer_norm import (
 )
 from keras_rnnkit.recurrent.min_cells import MinGRUCell, MinLSTMCell
 from keras_rnnkit.recurrent.peephole import PeepholeLSTMCell
+from keras_rnnkit.recurrent.zoneout import Zoneout
 
 __all__ = [
     "LayerNormGRUCell",
@@ -15,4 +16,5 @@ __all__ = [
     "MinGRUCell",
     "MinLSTMCell",
     "PeepholeLSTMCell",
+    "Zoneout",
 ]

@@ -68,7 +68,7 @@ class FusedLayer(RecurrentLayer):
         if path.fused:
             return self.run_fused(settled)
         inputs, step = self.by_equations(settled)
-        last, kept = self.loop(settled, inputs, settled.states, step)
+        last, kept = self.loop(settled, [inputs], settled.states, step)
         return Result(last[0], kept[0] if kept else None, last, kept)
 
     def run_fused(self, settled: Pass) -> Result:
@@ -216,6 +216,7 @@ class SimpleRNN(FusedLayer, keras.layers.SimpleRNN, TakesCell):
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,
         save_states: bool = False,
+        learn_initial_state: bool = False,
         name: str | None = None,
         dtype: DType = None,
         trainable: bool = True,
@@ -301,6 +302,7 @@ class LSTM(FusedLayer, keras.layers.LSTM, TakesCell):
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,
         save_states: bool = False,
+        learn_initial_state: bool = False,
         name: str | None = None,
         dtype: DType = None,
         trainable: bool = True,
@@ -376,6 +378,7 @@ class GRU(FusedLayer, keras.layers.GRU, TakesCell):
         zero_output_for_mask: bool = False,
         return_state_sequences: bool = False,
         save_states: bool = False,
+        learn_initial_state: bool = False,
         name: str | None = None,
         dtype: DType = None,
         trainable: bool = True,

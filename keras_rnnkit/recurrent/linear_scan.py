@@ -1,15 +1,18 @@
 """The linear recurrence `c[t] = leak[t] * c[t-1] + drive[t]`, with a gradient of its own.
 
-A CPU steps through it. A GPU would wait at each step, so there the steps are cut into chunks that
-lie side by side. A chunk as a whole is one step of the same recurrence, from the state before it to
-the state after it: the chunks are scanned in the same way, and then all of them take their steps
-from the state before each at the same time (Blelloch, Prefix sums and their applications, 1990).
+One step after the other waits at each. So the steps are cut into chunks that lie side by side. A
+chunk as a whole is one step of the same recurrence, from the state before it to the state after it:
+the chunks are scanned in the same way, and then all of them take their steps from the state before
+each at the same time (Blelloch, Prefix sums and their applications, 1990). A GPU takes many small
+chunks, a CPU few long ones, on TensorFlow alone: JAX and torch step through it there, and so does
+TensorFlow where the length is known only at run time.
 
 The gradient is the same recurrence run the other way: with `g[t] = dc[t] + leak[t+1] * g[t+1]`,
 `d drive[t] = g[t]` and `d leak[t] = g[t] * c[t-1]`.
 """
 
 import functools
+import math
 import operator
 from typing import Any
 
@@ -18,7 +21,8 @@ from keras import ops
 
 from keras_rnnkit.recurrent import kernels
 
-CHUNK = 8
+CHUNK = 8  # on a GPU
+CHUNKS = range(16, 65)  # on a CPU, by which a length is divided without a rest if it can be
 # Of a length known only at run time 8 * 8 * 8 steps are scanned at once, and so many after so many.
 LEVELS_OF_UNKNOWN_LENGTH = 3
 
@@ -50,9 +54,12 @@ def _recurrence(reverse: bool) -> Any:
 
 def _scan(leak: Any, drive: Any, initial: Any, reverse: bool) -> Any:
     """The recurrence in one direction of time, as the device does it soonest."""
-    if kernels.current().device(leak) == "GPU":
+    kernel, length = kernels.current(), leak.shape[1]
+    if kernel.device(leak) == "GPU":
         return scan_in_chunks(leak, drive, initial, reverse)
-    return scan_by_step(leak, drive, initial, reverse)
+    if not kernel.CHUNKS or length is None:
+        return scan_by_step(leak, drive, initial, reverse)
+    return scan_in_chunks(leak, drive, initial, reverse, chunk_of=on_cpu)
 
 
 def _gradient(inputs: Any, c: Any, upstream: Any, reverse: bool) -> tuple[Any, Any, Any]:
@@ -77,25 +84,48 @@ def scan_by_step(leak: Any, drive: Any, initial: Any, reverse: bool = False) -> 
     return ops.transpose(ops.flip(c, axis=0) if reverse else c, (1, 0, 2))
 
 
+def on_gpu(length: int | None) -> int:
+    """How many steps a chunk holds on a GPU, whatever the length."""
+    return CHUNK
+
+
+def on_cpu(length: int) -> int:
+    """How many steps a chunk holds on a CPU: some root of the length, or all of a short one."""
+    if length < CHUNKS.stop:
+        return length
+    divisors = [each for each in CHUNKS if length % each == 0]
+    return min(divisors, key=lambda each: abs(each - math.sqrt(length)), default=32)
+
+
 def scan_in_chunks(
-    leak: Any, drive: Any, initial: Any, reverse: bool = False, level: int = 0
+    leak: Any,
+    drive: Any,
+    initial: Any,
+    reverse: bool = False,
+    level: int = 0,
+    chunk_of: Any = on_gpu,
 ) -> Any:
-    """`linear_scan` in some `5 * CHUNK` operations for each factor of `CHUNK` in the length."""
+    """`linear_scan` in some `5 * chunk` operations for each factor of `chunk` in the length."""
     length = leak.shape[1]
     if length is None and level == LEVELS_OF_UNKNOWN_LENGTH:
         return scan_by_step(leak, drive, initial, reverse)
-    if length is not None and length <= CHUNK:
+    chunk = chunk_of(length)
+    if length is not None and length <= chunk:
         pairs = _in_order(leak, drive, length, 1, reverse)
         return _joined(_steps(pairs, initial, composed=level > 0), 1, reverse)
     rows, steps, units = shape = ops.shape(leak)
-    padding = ((0, 0), (0, -steps % CHUNK), (0, 0))
+    count = -1 if length is None else -(-length // chunk)
+    padding = ((0, 0), (0, -steps % chunk), (0, 0))
+    whole = length is not None and length % chunk == 0
     leak, drive = (
-        ops.reshape(ops.pad(x, padding), (rows, -1, CHUNK, units)) for x in (leak, drive)
+        ops.reshape(x if whole else ops.pad(x, padding), (rows, count, chunk, units))
+        for x in (leak, drive)
     )
-    pairs = _in_order(leak, drive, CHUNK, 2, reverse)
-    after = scan_in_chunks(*_composed(pairs), initial, reverse, level + 1)
+    pairs = _in_order(leak, drive, chunk, 2, reverse)
+    after = scan_in_chunks(*_composed(pairs), initial, reverse, level + 1, chunk_of)
     c = _joined(_steps(pairs, _before(after, initial, reverse), composed=level > 0), 2, reverse)
-    return ops.reshape(ops.reshape(c, (rows, -1, units))[:, :steps], shape)
+    c = ops.reshape(c, (rows, -1, units))
+    return ops.reshape(c if whole else c[:, :steps], shape)
 
 
 def _in_order(leak: Any, drive: Any, length: int, axis: int, reverse: bool) -> list[Any]:

@@ -11,8 +11,14 @@ from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Seed, given
 from keras_rnnkit.recurrent.classical import StateCell, require_rate
 from keras_rnnkit.recurrent.equations import input_masks, recurrent_masks
 
+# The base of Keras's cells by which its RNN knows whose dropout masks to draw before a pass, and
+# to let go of after it.
+DropsOut: Any = next(
+    base for base in keras.layers.LSTMCell.__mro__ if "reset_dropout_mask" in vars(base)
+)
 
-class Cell(StateCell, keras.layers.Layer):
+
+class Cell(StateCell, DropsOut, keras.layers.Layer):
     """The base of a cell of your own: state its equations once, and the rest follows.
 
     A subclass names its states and gates, makes its weights in `build`, and writes `step`. It then
@@ -93,7 +99,6 @@ class Cell(StateCell, keras.layers.Layer):
         if not return_state:
             self.output_size = size
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._drawn: dict[str, Any] = {}
 
     def project(self: Any, inputs: Any, training: bool = False) -> Any:
         """Return what `step` takes of the inputs: the inputs, under `dropout`.
@@ -132,28 +137,6 @@ class Cell(StateCell, keras.layers.Layer):
         """Return a state under `recurrent_dropout`, to go into the gates."""
         masks = recurrent_masks(self, state, training)
         return state if masks is None else state * masks
-
-    def get_dropout_mask(self, inputs: Any) -> Any:
-        """Return the mask of this pass's inputs, drawn if there is none."""
-        return self._mask("inputs", inputs, self.dropout)
-
-    def get_recurrent_dropout_mask(self, state: Any) -> Any:
-        """Return the mask of this pass's state, drawn if there is none."""
-        return self._mask("state", state, self.recurrent_dropout)
-
-    def reset_dropout_mask(self) -> None:
-        """Let the next pass draw a mask of its inputs."""
-        self._drawn.pop("inputs", None)
-
-    def reset_recurrent_dropout_mask(self) -> None:
-        """Let the next pass draw a mask of its state."""
-        self._drawn.pop("state", None)
-
-    def _mask(self, of: str, like: Any, rate: float) -> Any:
-        if rate and of not in self._drawn:
-            ones = ops.ones_like(like)
-            self._drawn[of] = keras.random.dropout(ones, rate, seed=self.seed_generator)
-        return self._drawn.get(of)
 
     def get_initial_state(self, batch_size: Any = None) -> list[Any]:
         """Return the states before the first step: zeros."""

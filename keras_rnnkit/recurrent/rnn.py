@@ -20,7 +20,8 @@ from keras_rnnkit.recurrent.equations import (
 )
 from keras_rnnkit.recurrent.linear_scan import linear_scan
 from keras_rnnkit.recurrent.own_cell import Cell
-from keras_rnnkit.recurrent.states import put_back, value_of
+from keras_rnnkit.recurrent.states import put_back, starts_of, value_of
+from keras_rnnkit.recurrent.zoneout import Zoneout
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
@@ -91,11 +92,20 @@ class RecurrentLayer(keras.layers.RNN):
     paired = False  # whether it looks like a copy made by Keras's Bidirectional
     features: int | None = None  # that its weights are made for
 
-    def __init__(self, *, return_state_sequences: bool, save_states: bool, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        return_state_sequences: bool,
+        save_states: bool,
+        learn_initial_state: bool,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True  # which Keras's own no longer do after 3.15
         self.return_state_sequences = return_state_sequences
         self.save_states = save_states
+        self.learn_initial_state = learn_initial_state
+        self.learned_states: list[Any] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; refuse one that would be without effect, or with a wrong one."""
@@ -122,16 +132,47 @@ class RecurrentLayer(keras.layers.RNN):
                 f"{self.name!r} has return_state_sequences=True, which keras.layers.Bidirectional "
                 "would take for one output and turn the wrong axis of. Use rk.Bidirectional."
             )
+        if self.learn_initial_state and not self.learned_states:
+            self._make_learned_states()
         super().build(sequences_shape, initial_state_shape)
         self.features = sequences_shape[-1]
         if self.save_states:
             for variable in tree.flatten(self.states):
                 value_of(variable)  # refuses what no file could hold
 
+    def _make_learned_states(self) -> None:
+        """Make a weight of each state before the first step, which begins as the cell's own."""
+
+        def own() -> list[Any]:
+            return tree.flatten(starts_of(self.cell, 1, self.compute_dtype))
+
+        self.learned_states = [
+            self.add_weight(
+                state.shape[1:],
+                lambda shape, dtype, index=index: ops.cast(own()[index][0], dtype),
+                # No gradient comes to it from behind the states that are carried over.
+                trainable=not self.stateful,
+                name=f"initial_state_{index}",
+            )
+            for index, state in enumerate(own())
+        ]
+
     def get_initial_state(self, batch_size: Any) -> list[Any]:
-        """Return the states that the cell begins with: its own, or zeros nested as `state_size`."""
+        """Return the states before the first step, nested as the cell nests them.
+
+        The learned ones, else the cell's own, else zeros.
+        """
         found = starts_of(self.cell, batch_size, self.compute_dtype)
-        return list(found) if isinstance(found, (list, tuple)) else [found]
+        found = list(found) if isinstance(found, (list, tuple)) else [found]
+        if not self.learned_states:
+            return found
+        like = tree.flatten(found)
+        leaves = [
+            # A tensor of its own: torch's carried states would share the weight's memory.
+            ops.zeros_like(state) + ops.cast(learned, state.dtype)
+            for learned, state in zip(self.learned_states, like, strict=True)
+        ]
+        return list(tree.pack_sequence_as(found, leaves))
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the sequences, then call as every layer; see the class."""
@@ -199,7 +240,7 @@ class RecurrentLayer(keras.layers.RNN):
 
         Args:
             settled: The pass.
-            inputs: (batch, time, ...), what the steps read.
+            inputs: What the steps read, each (batch, time, ...).
             states: Before the first step, flat. The first is the output: zeros where it is None.
             step: `step(states, [inputs_t, ...]) -> states`.
 
@@ -208,7 +249,8 @@ class RecurrentLayer(keras.layers.RNN):
         """
         kernel = kernels.current()
         scan = kernels.unrolled if self.unroll else kernel.scan
-        by_time = [_time_first(inputs)]
+        by_time = [_time_first(x) for x in inputs]
+        counts = len(by_time)  # where the mask stands, if there is one
         for marks in (settled.mask, settled.resets):
             if marks is not None:
                 by_time.append(ops.expand_dims(ops.transpose(marks), -1))
@@ -222,7 +264,7 @@ class RecurrentLayer(keras.layers.RNN):
                 return step(states, inputs_t)
             pairs = zip(step(states, inputs_t), states, strict=True)
             return [
-                masks.where(inputs_t[1], x, ops.zeros_like(x) if before is None else before)
+                masks.where(inputs_t[counts], x, ops.zeros_like(x) if before is None else before)
                 for x, before in pairs
             ]
 
@@ -380,6 +422,8 @@ class RecurrentLayer(keras.layers.RNN):
         """Load the carried states if they were saved and are asked for by `save_states`."""
         saved = {name: store[name] for name in store.keys() if name.startswith("state_")}  # noqa: SIM118
         super().load_own_variables({k: store[k] for k in store.keys() if k not in saved})  # noqa: SIM118
+        if self.learned_states:
+            put_back(self)
         if self.save_states and saved:
             for index, variable in enumerate(tree.flatten(self.states or [])):
                 variable.assign(saved[f"state_{index}"])
@@ -427,6 +471,7 @@ class RecurrentLayer(keras.layers.RNN):
             **super().get_config(),
             "return_state_sequences": self.return_state_sequences,
             "save_states": self.save_states,
+            "learn_initial_state": self.learn_initial_state,
         }
 
 
@@ -470,6 +515,7 @@ class RNN(RecurrentLayer):
         *,
         return_state_sequences: bool = False,
         save_states: bool = False,
+        learn_initial_state: bool = False,
         activity_regularizer: Regularizer = None,
         name: str | None = None,
         dtype: DType = None,
@@ -495,28 +541,41 @@ class RNN(RecurrentLayer):
     def run(self, settled: Pass) -> Result:
         """Make a pass a step at a time, with the output carried before the states."""
         settled = settled.without_padding()
-        if self.linear:
+        if self.at_once:
             return self._run_scan(settled)
         if self._steps_by_equations():
             inputs, by_equations = self.by_equations(settled)
-            last, kept = self.loop(settled, inputs, settled.states, by_equations)
+            last, kept = self.loop(settled, [inputs], settled.states, by_equations)
             return Result(last[0], kept[0] if kept else None, last, kept)
         cell_arguments = inspect.signature(self.cell.call).parameters
         kwargs = {"training": settled.training} if "training" in cell_arguments else {}
 
+        cells = _cells(self.cell, settled.states) if settled.training else []
+        zoned = [(cell, states) for cell, states in cells if isinstance(cell, Zoneout)]
+        lead = ops.shape(settled.sequences)[:2]
+        noise = [cell.draw(lead, states) for cell, states in zoned]
+
         def step(states: Any, inputs_t: Any) -> list[Any]:
+            for (cell, _), drawn in zip(zoned, inputs_t[1:], strict=False):
+                cell.noise = drawn
             nested = tree.pack_sequence_as(settled.states, list(states)[1:])
             output, new = self.cell(inputs_t[0], nested, **kwargs)
             return [output, *tree.flatten(new)]
 
         starts = [None, *tree.flatten(settled.states)]
-        last, kept = self.loop(settled, settled.sequences, starts, step)
+        last, kept = self.loop(settled, [settled.sequences, *noise], starts, step)
         return Result(last[0], kept[0] if kept else None, last[1:], kept[1:])
 
     @property
     def linear(self) -> bool:
-        """Whether the cell is linear in its state, so that all steps are computed at once."""
+        """Whether the cell is linear in its state, so that all steps can be computed at once."""
         return self._steps_by_equations() and type(self.cell).step is Cell.step
+
+    @property
+    def at_once(self) -> bool:
+        """Whether all steps are: not where XLA makes one loop of a step's equations on a CPU."""
+        kernel = kernels.current()
+        return self.linear and not (kernel.LOOP == "scan" and kernel.device(None) == "CPU")
 
     def _steps_by_equations(self) -> bool:
         """Whether the cell's equations say all that a call of it would do."""
@@ -641,16 +700,6 @@ def _cells(cell: Any, states: Any) -> list[tuple[Any, Any]]:
     """Each cell of a stack, or the only one, with its states."""
     stacked = isinstance(cell, keras.layers.StackedRNNCells)
     return list(zip(cell.cells, states, strict=True)) if stacked else [(cell, states)]
-
-
-def starts_of(cell: Any, batch_size: Any, dtype: str) -> Any:
-    """The states that a cell begins with, nested as the cell nests them."""
-    if isinstance(cell, keras.layers.StackedRNNCells):
-        return [starts_of(one, batch_size, dtype) for one in cell.cells]
-    if getattr(cell, "get_initial_state", None) is not None:
-        return cell.get_initial_state(batch_size=batch_size)
-    dtype = getattr(cell, "compute_dtype", dtype)
-    return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
 
 
 def output_shape(cell: Any, states: Any) -> tuple[int, ...]:

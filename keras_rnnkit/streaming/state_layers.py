@@ -10,7 +10,8 @@ from keras import ops, tree
 from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.equations import equations_of
 from keras_rnnkit.recurrent.own_cell import Cell
-from keras_rnnkit.recurrent.rnn import output_shape, starts_of
+from keras_rnnkit.recurrent.rnn import output_shape
+from keras_rnnkit.recurrent.states import starts_of
 from keras_rnnkit.recurrent.watch import stand_in
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")

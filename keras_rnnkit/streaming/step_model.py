@@ -23,13 +23,18 @@ def step_model(
     Called once for each time step of a sequence, with the states that the call before handed on, it
     gives what `model` gives at that step, as far as rounding allows. An output that `model` has for
     the whole sequence only, such as that of a layer which returns its last step, is that of the
-    sequence so far. It acts as in inference: nothing is dropped.
+    sequence so far. A masked step leaves the states of recurrent layers as they were. It acts as
+    in inference: nothing is dropped.
+
+    What comes after the last step of a sequence, or from inputs that do not change with time, is
+    computed anew at each step as `model` computes it, a decoder of many steps included. Several
+    inputs with time axes go forward together, a step of each at each call.
 
     Args:
         model: A trained Sequential or functional model, or one loaded from a file, with layers of
             Keras or of this package. Its recurrent layers may be of any kind but those that begin
-            at the end; between them may stand what acts on each time step by itself, and causal
-            convolutions and poolings.
+            at the end, and stateful ones begin anew; between them may stand what acts on each time
+            step by itself, and causal convolutions and poolings.
         copy: Whether the step model has variables of its own, with the values that those of
             `model` have now. Else they are the same variables.
         batch_size: How many sequences run side by side; None leaves it open.
@@ -49,11 +54,13 @@ def step_model(
         the first cell of a stack; `conv1d_inputs` for the inputs that a convolution still reads,
         (batch, steps, features), the oldest first; and `rnn_output` where a masked step shows the
         output before, and that is no state. An input of `model` that gives a layer's initial
-        states is that layer's state.
+        states is that layer's state. States have the dtype that their layer computes in. `Stream`
+        has them before the first step, and keeps them.
 
     Raises:
-        ValueError: If a layer needs time steps that are to come, or is not known to act on each by
-            itself; if the model is subclassed or not built.
+        ValueError: If a layer or operation needs time steps that are to come, or is not known to
+            act on each by itself; if the model is subclassed or not built, or has no input with a
+            time axis.
 
     >>> import keras
     >>> import numpy as np

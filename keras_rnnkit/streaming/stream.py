@@ -80,7 +80,7 @@ class Stream:
 
     @property
     def states(self) -> dict[str, np.ndarray]:
-        """The states by name, one row a sequence: (batch, ...)."""
+        """The states by name, one row a sequence, (batch, ...)."""
         return {name: state.copy() for name, state in self._states.items()}
 
     @states.setter

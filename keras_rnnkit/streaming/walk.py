@@ -75,10 +75,11 @@ class Walk:
                 tensor = ops.expand_dims(tensor, 1)
             sequences.append(self.mark(tensor, kind))
         if not any(self.axis(tensor) == 1 for tensor in sequences):
+            shapes = [tuple(x.shape) for x in self.root.inputs]
             raise ValueError(
-                f"`model` must have an input with a time axis, (batch, time, features); the inputs "
-                f"of {self.root.name!r} have the shapes "
-                f"{[tuple(x.shape) for x in self.root.inputs]}."
+                f"`model` must have an input with a time axis; the inputs of {self.root.name!r} "
+                f"have the shapes {shapes}. Give it (batch, time, features), or numbers of words, "
+                '(batch, time), by keras.Input((time,), dtype="int32").'
             )
         found = self.through(self.root, sequences)
         if twice := [
@@ -269,6 +270,11 @@ class Walk:
             )
         if kwargs.get("training"):
             raise NotPerStep("is called with training=True", "Leave that out")
+        if getattr(layer, "learn_initial_state", False):
+            raise NotPerStep(
+                "has learn_initial_state=True: a stream begins with what the cell begins with",
+                "Use learn_initial_state=False",
+            )
         if kwargs.get("reset") is not None:
             raise NotPerStep(
                 "is called with `reset`", "Leave it out, and put rows back by `Stream.reset(rows)`"

@@ -41,7 +41,7 @@ def scanned(values, device, monkeypatch):
 def test_every_length_is_the_loop(device, monkeypatch):
     lengths = [*range(1, 131), 1000]
     if device == "CPU" or BACKEND == "jax":  # which compiles for a second at each length
-        lengths = [1, 2, 7, 8, 9, 16, 63, 64, 65, 130, 1000]
+        lengths = [1, 2, 7, 8, 9, 16, 63, 64, 65, 67, 130, 1000]
     for time in lengths:
         values = drawn(time, seed=time)
         wanted = loop(*(value.astype("float64") for value in values))

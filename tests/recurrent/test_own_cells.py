@@ -108,7 +108,8 @@ def test_all_steps_at_once_are_the_steps_one_by_one(kind, time):
     stepped = keras.layers.RNN(layer.cell, return_sequences=True)
     np.testing.assert_allclose(*map(arrays, (layer(x), stepped(x))), rtol=1e-5, atol=1e-5)
     path = rk.explain_path(layer, x).layers[0]
-    assert (path.path, path.quickest) == ("linear scan", True)
+    by_step = keras.backend.backend() == "jax"  # on a CPU
+    assert (path.path, path.quickest) == ("scan" if by_step else "linear scan", True)
     jitted = compiled(layer, jit=False)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -272,6 +272,12 @@ def words():
 
 
 @model
+def words_of_one_length_in_a_row_of_layers():
+    ids = keras.Input((7,), name="ids")
+    return keras.Sequential([ids, Embedding(6, 4, mask_zero=True), keras.layers.GRU(5)])
+
+
+@model
 def words_with_vectors():
     x = keras.Input((None,), name="ids", dtype="int32")
     vectors = {word: np.full(4, index, "float32") for index, word in enumerate("abcd")}

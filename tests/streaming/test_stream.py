@@ -213,7 +213,7 @@ def test_a_step_model_is_loaded_in_a_new_process(tmp_path):
         (x,) = data(model, 5).values()
         np.save(tmp_path / f"{name}.npy", x)
         stream = rk.Stream(model, BATCH)
-        stream.step.save(tmp_path / f"{name}.keras")
+        rk.step_model(model, copy=True).save(tmp_path / f"{name}.keras")
         outputs = [keras.tree.flatten(stream(x[:, t]))[-1] for t in range(5)]
         wanted[name] = [outputs[-1], *stream.states.values()]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -7,6 +7,7 @@ Every file defines
                       torch.compile, where it runs the loop instead)
     BLOCKS            whether there is a kernel for the training of small LSTMs on a CPU; only then
                       are `block_condition` and `block` there
+    CHUNKS            whether on a CPU, too, a linear recurrence is quicker in chunks than by step
     PROJECTS          whether the fused LSTM takes a projection
     FUSED_FROM_UNITS  units from which the fused kernel was measured to be no slower than the loop
     scan(step, states, inputs, keep) -> (last_states, kept)

@@ -18,6 +18,7 @@ LOOP = "scan"
 # (128 x 240 x 14); at 256 units (256 x 200 x 128) they were level.
 FUSED_FROM_UNITS = 256
 BLOCKS = False
+CHUNKS = False
 PROJECTS = False
 COMPILES = True
 

@@ -14,6 +14,7 @@ from keras_rnnkit.recurrent.watch import returned_calls
 LOOP = "loop"
 FUSED_FROM_UNITS = 0
 BLOCKS = True
+CHUNKS = True
 PROJECTS = False
 # Units, and multiplications in a time step, up to which a training step of the block takes at most
 # 0.77 of the loop's time: docs/benchmarks/backends.md.

@@ -14,6 +14,7 @@ from keras_rnnkit.recurrent.watch import replace_method
 LOOP = "loop"
 FUSED_FROM_UNITS = 0
 BLOCKS = False
+CHUNKS = False
 PROJECTS = True
 COMPILES = True
 
