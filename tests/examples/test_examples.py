@@ -78,6 +78,15 @@ def test_recurrent_dropout_shows_the_old_formula_and_ours(quick):
     assert all(float(loss) < 2 for loss in (losses["old"][1], *losses["ours"]))
 
 
+def test_real_time_agrees_with_the_whole_model_and_meets_a_gap(quick):
+    text, files = quick("real_time.py")
+    assert "in:  ['gru_h', 'weather']" in text or "in:  ['weather', 'gru_h']" in text
+    assert "out: ['next_gru_h', 'temperature']" in text
+    assert text.count("the states go back to the start") == 1
+    assert float(text.split("largest difference: ")[1].split()[0]) < 1e-3
+    assert files == {"real_time.png", "step", "step.keras", "step.tflite"}
+
+
 def test_shop_forecast_forecasts_every_shop_of_a_panel(quick, tmp_path):
     text, files = quick("shop_forecast.py")
     assert "GENERATED" in text
