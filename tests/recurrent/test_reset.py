@@ -345,5 +345,5 @@ def test_layers_of_keras_in_a_bidirectional_are_refused():
 
 
 def test_a_step_model_refuses_it():
-    with pytest.raises(ValueError, match=r"is called with `reset`.*Stream\.reset\(rows\)"):
+    with pytest.raises(ValueError, match=r"is called with `reset`.*Stream\.reset\(samples\)"):
         rk.step_model(model_of_one())
