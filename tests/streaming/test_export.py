@@ -138,6 +138,7 @@ assert "keras_rnnkit" not in sys.modules
 """
 
 
+@pytest.mark.backends
 @pytest.mark.parametrize("code", [KERAS_FILE, SAVED_MODEL], ids=["keras", "saved model"])
 def test_a_file_runs_in_a_new_process(code, tmp_path):
     if code is SAVED_MODEL and BACKEND != "tensorflow":
