@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # short names of types in help and signatures
 
+from numbers import Real
 from typing import Any, Literal, Unpack
 
 import keras
@@ -135,9 +136,9 @@ def _require_projection(projection: Any, units: int) -> None:
 
 def require_rate(argument: str, rate: float) -> None:
     """Refuse a share to drop that is none."""
-    if not 0 <= rate < 1:
+    if not isinstance(rate, Real) or not 0 <= rate < 1:
         raise ValueError(
-            f"`{argument}` must be in [0, 1); received {rate}. Give the share that is dropped, "
+            f"`{argument}` must be in [0, 1); received {rate!r}. Give the share that is dropped, "
             "such as 0.2."
         )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations  # short names of types in help and signatures
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
 
-from keras_rnnkit.streaming.walk import Walk
+from keras_rnnkit.streaming.walk import Walk, require_graph
 
 
 def step_model(
@@ -60,7 +61,7 @@ def step_model(
     Raises:
         ValueError: If a layer or operation needs time steps that are to come, or is not known to
             act on each by itself; if the model is subclassed or not built, or has no input with a
-            time axis.
+            time axis; if `batch_size` is no positive whole number, or `static` names no input.
 
     >>> import keras
     >>> import numpy as np
@@ -77,6 +78,13 @@ def step_model(
     >>> bool(np.allclose(found["y"], model.predict(x, verbose=0), atol=1e-5))
     True
     """
+    require_batch_size(batch_size)
+    require_graph(model)
+    names = [given.name for given in model.inputs]
+    if isinstance(static, str) or not set(static) <= set(names):
+        raise ValueError(
+            f"`static` must be a list of names of the model's inputs, {names}; received {static!r}."
+        )
     found = Walk(
         model, whole=False, batch_size=batch_size, static=static, stepwise=stepwise
     ).model()
@@ -86,6 +94,16 @@ def step_model(
         found.set_weights(weights)
     found(found.input)  # Keras exports to ONNX only what was called
     return found
+
+
+def require_batch_size(batch_size: Any) -> None:
+    """Refuse a number of sequences that is none; None stands for any."""
+    whole = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
+    if batch_size is not None and (not whole or batch_size < 1):
+        raise ValueError(
+            f"`batch_size` must be a whole number from 1 on; received {batch_size!r}. Give how "
+            "many sequences run side by side."
+        )
 
 
 def chunk_model(model: keras.Model, *, static: Any, stepwise: Any) -> keras.Model:

@@ -14,7 +14,7 @@ from keras import ops
 from keras_rnnkit.archives import unpacking
 from keras_rnnkit.atomic import atomic_write
 from keras_rnnkit.streaming.state_layers import given_states, start_states, state_layers
-from keras_rnnkit.streaming.step_model import chunk_model, step_model
+from keras_rnnkit.streaming.step_model import chunk_model, require_batch_size, step_model
 from keras_rnnkit.streaming.walk import NEXT
 
 
@@ -65,8 +65,7 @@ class Stream:
             options: dict[str, Any] = {"static": static, "stepwise": stepwise}
             self.step = step_model(model, **options)
             self._whole = model, options
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be 1 or more; received {batch_size}.")
+        require_batch_size(batch_size)
         given = given_states(self.step)
         start = dict(start or {})
         if missing := [name for name in given if name not in start]:

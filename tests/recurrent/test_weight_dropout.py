@@ -153,7 +153,7 @@ def test_a_model_trains_with_it_in_half_precision_and_from_a_seed():
     assert np.isfinite(flow["half"].norms["c"]).all()
 
 
-@pytest.mark.parametrize("rate", [1, 1.5, -0.1])
+@pytest.mark.parametrize("rate", [1, 1.5, -0.1, "0.1"])
 def test_a_rate_that_is_none_is_refused(rate):
     for name in ("SimpleRNN", "LSTM", "GRU"):
         for make in (getattr(rk, name), getattr(rk, f"{name}Cell")):

@@ -255,3 +255,18 @@ def test_operations_that_are_taken_for_elementwise_are():
             tried += 1
             break
     assert tried > 60
+
+
+@pytest.mark.parametrize("batch_size", [0, "2", 2.0, True])
+def test_a_batch_size_that_is_none_is_refused(batch_size):
+    model = keras.Sequential([keras.Input((TIME, FEATURES)), rk.GRU(2)])
+    for made in (rk.step_model, rk.Stream):
+        with pytest.raises(ValueError, match="`batch_size` must be a whole number from 1 on"):
+            made(model, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("static", ["x", ["nope"]])
+def test_static_names_inputs(static):
+    model = keras.Sequential([keras.Input((TIME, FEATURES), name="x"), rk.GRU(2)])
+    with pytest.raises(ValueError, match=r"`static` must be a list of names .*\['x'\]; received"):
+        rk.step_model(model, static=static)

@@ -160,7 +160,7 @@ def test_inputs_that_do_not_fit_are_refused(model, x):
         stream.reset(samples=[3])
     with pytest.raises(ValueError, match=r"`samples` must be indices below 3"):
         stream.reset(samples=[True, False])
-    with pytest.raises(ValueError, match="`batch_size` must be 1 or more"):
+    with pytest.raises(ValueError, match="`batch_size` must be a whole number from 1 on"):
         rk.Stream(model, 0)
     with pytest.raises(ValueError, match="was made from a step model"):
         rk.Stream(stream.step, BATCH).warm_up(x)
