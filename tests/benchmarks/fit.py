@@ -22,11 +22,12 @@ from turns import Worker, load, machine, serve, spread
 FIXED, AGAIN = "fixed batch", "fixed batch again"
 UNKNOWN, NUMPY = "fixed batch, size unknown", "fixed batch, NumPy"
 OURS, FULL, LOADER = "window_dataset", "window_dataset, full batches", "WindowLoader"
+DLPACK = "WindowLoader, DLPack"
 KERAS, GENERATOR = "Keras's utility", "generator"
 # In the order in which they compile: Keras runs a batch of known size by a step compiled for an
 # unknown one, once it has one.
-SOURCES = (FIXED, AGAIN, FULL, UNKNOWN, OURS, KERAS, NUMPY, LOADER, GENERATOR)
-PYTHON = (NUMPY, LOADER, GENERATOR)
+SOURCES = (FIXED, AGAIN, FULL, UNKNOWN, OURS, KERAS, NUMPY, LOADER, DLPACK, GENERATOR)
+PYTHON = (NUMPY, LOADER, DLPACK, GENERATOR)
 MODELS = ("linear", "Conv1D", "GRU 32", "LSTM 128")
 BATCHES = (128, 1024, 4096)
 # A turn shows so many batches before its clock starts, and then goes on for so many seconds.
@@ -102,6 +103,8 @@ class Turns:
             return found.repeat() if keras.backend.backend() == "tensorflow" else found
         if name == LOADER:
             return rk.WindowLoader(data, windows.SPEC, **options)
+        if name == DLPACK:
+            return in_place(rk.WindowLoader(data, windows.SPEC, **options))
         if name == KERAS:
             return windows.keras_dataset(data, batch).repeat()
         return lambda: windows.generator(data, batch)
@@ -133,6 +136,25 @@ def repeated(batch, on_device):
             return batch
 
     return Fixed()
+
+
+def in_place(loader):
+    """A loader's batches as tensors of JAX or torch that use the memory of its arrays."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        from jax.dlpack import from_dlpack
+    else:
+        from torch import from_dlpack
+
+    class InPlace(keras.utils.PyDataset):
+        def __len__(self):
+            return len(loader)
+
+        def __getitem__(self, index):
+            return tuple(from_dlpack(each) for each in loader[index])
+
+    return InPlace()
 
 
 def network(name):
@@ -189,8 +211,8 @@ def main():
     batches = options.batches or (BATCHES[:2] if options.short else BATCHES)
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     processes = [Worker(__file__, name) for name in ("datasets", "python")]
-    absent = NUMPY if backend == "tensorflow" else UNKNOWN
-    workers = {source: processes[source in PYTHON] for source in SOURCES if source != absent}
+    absent = (NUMPY, DLPACK) if backend == "tensorflow" else (UNKNOWN,)
+    workers = {source: processes[source in PYTHON] for source in SOURCES if source not in absent}
     cells = [(m, b) for m in models for b in batches if (m, b) != TOO_LARGE]
     minutes = 2 if options.short else options.minutes
     print(f"{machine('keras', backend, 'numpy')}; {load()}\n")

@@ -1,7 +1,8 @@
 """Windows a second: window_dataset and WindowLoader beside their peers, in one run.
 
-    python tests/benchmarks/windows.py            # the table of docs/benchmarks/windows.md
-    python tests/benchmarks/windows.py --quick    # a tenth of it
+    python tests/benchmarks/windows.py                # the table of docs/benchmarks/windows.md
+    python tests/benchmarks/windows.py --quick        # a tenth of it
+    python tests/benchmarks/windows.py --processes    # two processes at once beside one
 
 Every peer shows the same windows: 420,451 x 14 float32, lookback 1440, step 6 (240 rows), target
 144 rows ahead, batches of 128, shuffled. Peers take turns, each turn in a process of its own, since
@@ -25,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from turns import Worker, serve, spread
 
 import keras_rnnkit as rk
 
@@ -127,6 +129,39 @@ def throughput(turns, scale):
             run = in_process("--peer", name, "--count", max(10, int(count * scale)))
             times[name].append(run["seconds"])
     return {name: median(taken) * 1e6 for name, taken in times.items()}
+
+
+class Sharing:
+    """One of several processes that work at the same time."""
+
+    def __init__(self):
+        self.data = make_rows()
+
+    def answer(self, peer, count):
+        """Seconds a window."""
+        return seconds_a_window(PEERS[peer][0](self.data), count)
+
+
+def by_processes(rounds=11, count=1000):
+    """Windows a second of two processes at once, as a ratio to one alone; they take turns."""
+    workers = [Worker(__file__, str(number)) for number in range(2)]
+    print("| peer | one process, windows a second | two at once, each | two / one |")
+    print("| --- | ---: | ---: | ---: |")
+    for peer in ("window_dataset", "WindowLoader"):
+        speed = {1: [], 2: []}
+        for number in range(-1, rounds):
+            for processes in sorted(speed, reverse=number % 2):
+                for worker in workers[:processes]:
+                    worker.ask(peer=peer, count=count)
+                taken = [worker.answer() for worker in workers[:processes]]
+                if number >= 0:
+                    speed[processes].append(sum(1 / seconds for seconds in taken))
+        one, two = np.array(speed[1]), np.array(speed[2])
+        print(
+            f"| {peer} | {np.median(one):,.0f} | {np.median(two) / 2:,.0f} | {spread(two / one)} |"
+        )
+    for worker in workers:
+        worker.close()
 
 
 def lengths(scale):
@@ -266,6 +301,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the windows")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--processes", action="store_true", help="two at once beside one")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--memory", choices=("array", "map"), help=argparse.SUPPRESS)
@@ -273,6 +310,9 @@ def main():
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.worker:
+        serve(Sharing().answer)
+        return
     if options.peer:
         batches = PEERS[options.peer][0](make_rows())
         print(json.dumps({"seconds": seconds_a_window(batches, options.count)}))
@@ -292,6 +332,9 @@ def main():
         f"{ROWS:,} x {COLUMNS} float32, lookback {LOOKBACK}, step {STEP}, delay {DELAY}, "
         f"batch {BATCH}, shuffled; medians of {options.turns} turns\n"
     )
+    if options.processes:
+        by_processes()
+        return
     speed = throughput(options.turns, scale)
     ours, loader = speed["window_dataset"], speed["WindowLoader"]
     print(f"{'':34}{'us/window':>10}{'windows/s':>12}{'window_dataset':>16}{'WindowLoader':>14}")
