@@ -23,7 +23,7 @@ SENTENCE = (
 
 def main(data, glove):
     keras.utils.set_random_seed(3)
-    reviews = rk.imdb_reviews(data)
+    reviews = rk.datasets.imdb_reviews(data)
     vectorizer = keras.layers.TextVectorization(10_000)
     vectorizer.adapt(reviews.train.texts)
     vocabulary = [str(word) for word in vectorizer.get_vocabulary()]

@@ -72,7 +72,7 @@ if DATA is None:
     print("Data: GENERATED reviews, whose figures say nothing about real ones.")
     train, val = generate(1500, seed=SEED), generate(300, seed=SEED + 1)
 else:
-    reviews = rk.imdb_reviews(DATA, seed=SEED)
+    reviews = rk.datasets.imdb_reviews(DATA, seed=SEED)
     print(reviews)
     train, val = ((part.texts, part.labels) for part in (reviews.train, reviews.val))
 

@@ -98,7 +98,9 @@ def run(name, layer, steps=STEPS, optimizer=None, prepare=None):
 
 def draw(flows, title, path):
     # Every loss starts near that of a guess, log 2.
-    axes = rk.plot.gradient_flow(rk.GradientFlow({flow.layer: flow for flow in flows}, 0.69))
+    axes = rk.plot.gradient_flow(
+        rk.inspection.GradientFlow({flow.layer: flow for flow in flows}, 0.69)
+    )
     axes[0].set_title(title, fontsize="medium")
     axes[0].figure.savefig(path, dpi=110)
 

@@ -50,7 +50,7 @@ TARGET = "T (degC)"
 # The scaling is part of the model, which takes and returns real units: what is exported later needs
 # no scaler beside it. The model says by how much the temperature will change.
 
-weather = rk.synthetic_weather(days=DAYS)
+weather = rk.datasets.synthetic_weather(days=DAYS)
 train, _, test = rk.split(weather, train=0.8)
 scaler = rk.Scaler().fit(train)
 spec = rk.WindowSpec(WINDOW, stride=6, targets=[TARGET])

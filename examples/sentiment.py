@@ -87,7 +87,7 @@ if DATA is None:
         for number, (name, size) in enumerate(sizes.items())
     }
 else:
-    reviews = rk.imdb_reviews(None if DATA == "download" else DATA, seed=SEED)
+    reviews = rk.datasets.imdb_reviews(None if DATA == "download" else DATA, seed=SEED)
     print(reviews)
     parts = {name: getattr(reviews, name) for name in ("train", "val", "test")}
     parts = {name: (part.texts, part.labels) for name, part in parts.items()}

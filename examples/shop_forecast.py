@@ -104,12 +104,14 @@ series = rk.TimeSeries(
 end = series.time.max() + np.timedelta64(1, "D")
 train, val, _ = rk.split(series, train=str(end - np.timedelta64(HORIZON, "D")), val=str(end))
 seen = {series.groups[at] for at in series.group_of(train.target_rows[:, 0])}
-ids = rk.Categories().fit(sorted(seen))
+ids = rk.data.Categories().fit(sorted(seen))
 
 
 def add_columns(part):
     codes = dict(zip(part.groups, ids.encode(part.groups).tolist(), strict=True))
-    return part.with_columns({"log": np.log1p(part[TARGET]), **rk.calendar("weekday"), "id": codes})
+    return part.with_columns(
+        {"log": np.log1p(part[TARGET]), **rk.data.calendar("weekday"), "id": codes}
+    )
 
 
 series, train, val = map(add_columns, (series, train, val))
@@ -120,7 +122,7 @@ series, train, val = map(add_columns, (series, train, val))
 # Four weeks of the past, and two weeks of what is known ahead. ``pad`` lets a window begin before
 # the record of a shop does, and ``pad_targets`` lets it end behind the last day.
 
-ahead = [*KNOWN, *rk.calendar("weekday")]
+ahead = [*KNOWN, *rk.data.calendar("weekday")]
 spec = rk.WindowSpec(
     LOOKBACK,
     horizon=HORIZON,
@@ -134,7 +136,7 @@ spec = rk.WindowSpec(
 )
 scaler = rk.Scaler(names=["log"]).fit(train)
 options = {"scaler": scaler, "batch_size": 64}
-print(rk.describe(train, spec, **options))
+print(rk.window_report(train, spec, **options))
 
 # %%
 # Model

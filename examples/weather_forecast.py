@@ -55,9 +55,9 @@ folder.mkdir(parents=True, exist_ok=True)
 
 if CSV is None:
     print("Data: SYNTHETIC weather, made by a formula. For a file of yours set CSV.\n")
-    series = rk.synthetic_weather(days=DAYS)
+    series = rk.datasets.synthetic_weather(days=DAYS)
 else:
-    series = rk.read_csv(CSV, time=TIME, missing=[-9999], sort=True, duplicates="first")
+    series = rk.read_csv(CSV, time=TIME, na_values=[-9999], sort=True, duplicates="first")
 print(series)
 
 # %%
@@ -70,7 +70,7 @@ scaler = rk.Scaler().fit(train)
 # Windows
 # -------
 # A window is the last five days, one row an hour, and its target the temperature a day after its
-# last row. ``describe`` counts the windows of each part, and says why others are left out.
+# last row. ``window_report`` counts the windows of each part, and says why others are left out.
 
 
 def rows(duration):
@@ -82,7 +82,7 @@ spec = rk.WindowSpec(
     rows(LOOKBACK), step=rows(STEP), delay=rows(AHEAD), stride=2 * rows(STEP), targets=[TARGET]
 )
 options = {"batch_size": 64, "scaler": scaler, "squeeze": True}
-print(rk.describe((parts := rk.Split(train, val, test)), spec, **options))
+print(rk.window_report((parts := rk.data.Split(train, val, test)), spec, **options))
 
 # %%
 # Model

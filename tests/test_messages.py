@@ -52,7 +52,7 @@ def test_units_may_be_of_numpy():
         (lambda **kw: rk.GloVeEmbedding({}, ["", "a"], **kw), "freezefound", "freeze_found"),
         (lambda **kw: rk.window_dataset(ROWS, SPEC, **kw), "batchsize", "batch_size"),
         (lambda **kw: rk.WindowLoader(ROWS, SPEC, **kw), "batchsize", "batch_size"),
-        (lambda **kw: rk.describe(ROWS, SPEC, **kw), "batchsize", "batch_size"),
+        (lambda **kw: rk.window_report(ROWS, SPEC, **kw), "batchsize", "batch_size"),
     ],
 )
 def test_a_misspelt_argument_is_told_with_the_one_that_is_meant(made, wrong, meant):
@@ -305,23 +305,23 @@ def test_fit_that_shuffles_a_loader():
 
 def test_describe_tells_what_is_likely_a_mistake():
     large = rk.TimeSeries(ROWS * [1, 1000], names=["a", "b"], time=HOURS)
-    told = str(rk.describe(large, SPEC))
+    told = str(rk.window_report(large, SPEC))
     assert "target b is not scaled and lies between -" in told
     assert "target a" not in told
-    assert "not scaled" not in str(rk.describe(large, SPEC, scaler=rk.Scaler().fit(large)))
+    assert "not scaled" not in str(rk.window_report(large, SPEC, scaler=rk.Scaler().fit(large)))
     assert "b is not scaled" in str(
-        rk.describe(large, SPEC, scaler=rk.Scaler(names=["a"]).fit(large))
+        rk.window_report(large, SPEC, scaler=rk.Scaler(names=["a"]).fit(large))
     )
-    daily = str(rk.describe(series(freq="1d"), SPEC))
+    daily = str(rk.window_report(series(freq="1d"), SPEC))
     assert "freq is 1 D, and 299 of 299 rows do not follow" in daily
     assert "the commonest step is 1 h" in daily
-    assert "step:" not in str(rk.describe(series(), SPEC))
-    assert "times: Europe/Berlin" in str(rk.describe(series(zone="Europe/Berlin"), SPEC))
+    assert "step:" not in str(rk.window_report(series(), SPEC))
+    assert "times: Europe/Berlin" in str(rk.window_report(series(zone="Europe/Berlin"), SPEC))
 
 
 def test_describe_says_why_no_window_fits():
-    found = rk.describe(rk.split(series(), train=0.7, val=0.2), rk.WindowSpec(400))
+    found = rk.window_report(rk.split(series(), train=0.7, val=0.2), rk.WindowSpec(400))
     for name in ("train", "val", "test"):
         assert f"\n{name}: no window exists: lookback=400" in str(found)
         assert "the longest series has 300" in found.parts[name].reason
-    assert rk.describe(series(), SPEC).parts["all"].reason == ""
+    assert rk.window_report(series(), SPEC).parts["all"].reason == ""

@@ -76,7 +76,7 @@ def test_the_layer_of_vectors_names_every_option_of_the_reader():
 
 
 def test_what_is_returned_is_written():
-    assert inspect.signature(rk.describe).return_annotation.__name__ == "WindowReport"
+    assert inspect.signature(rk.window_report).return_annotation.__name__ == "WindowReport"
     assert inspect.signature(rk.window_dataset).return_annotation is not None
     functions = [value for value in map(vars(rk).get, rk.__all__) if inspect.isfunction(value)]
     assert len(functions) > 15

@@ -21,11 +21,11 @@ def right() -> None:
     rk.window_dataset(np.arange(9.0), spec, batch_size=4, shuffle=True)
     loader: rk.WindowLoader = rk.WindowLoader(np.arange(9.0), spec, missing="drop")
     length: int = len(loader)
-    report = rk.describe(np.arange(9.0), spec, dtype="bfloat16")
+    report = rk.window_report(np.arange(9.0), spec, dtype="bfloat16")
     windows: int = report.parts["all"].windows + length
     matrix: np.ndarray = rk.load_vectors({"a": [1.0]}, ["a"]).matrix
-    trace: rk.Trace = rk.trace(rk.GRU(4), matrix)["gru"]
-    parts: rk.Split = rk.split(trace["h"], train=0.7, val=0.1)
+    trace: rk.inspection.Trace = rk.trace(rk.GRU(4), matrix)["gru"]
+    parts: rk.data.Split = rk.split(trace["h"], train=0.7, val=0.1)
     series: rk.TimeSeries = parts.train
     rk.Scaler().fit(series).transform(series)
     rk.read_csv("table.csv", time="date", na_values=["?"])
@@ -54,7 +54,7 @@ def wrong() -> None:
     rk.window_dataset([1.0])  # type: ignore[call-arg]
     rk.WindowLoader([1.0], spec, shufle=True)  # type: ignore[call-arg]
     rk.WindowLoader([1.0], spec, dtype="float8")  # type: ignore[arg-type]
-    rk.describe([1.0], spec, missing="dorp")  # type: ignore[arg-type]
+    rk.window_report([1.0], spec, missing="dorp")  # type: ignore[arg-type]
     rk.split([1.0], trian=0.7, val=0.1)  # type: ignore[call-arg]
     rk.load_vectors("glove.txt", ["a"], norm=True)  # type: ignore[call-arg]
     text: str = rk.trace(rk.GRU(4), [1.0])  # type: ignore[assignment]

@@ -6,13 +6,13 @@ import keras_rnnkit as rk
 
 
 def data():
-    series = rk.synthetic_weather(days=3)
+    series = rk.datasets.synthetic_weather(days=3)
     train, val, _ = rk.split(series, train=0.6, val=0.4)
     scaler = rk.Scaler().fit(train)
     spec = rk.WindowSpec(36, step=6, targets=["T (degC)"])
     loader = rk.WindowLoader(train, spec, batch_size=16, shuffle=True, seed=0, scaler=scaler)
     assert loader[0][0].shape == (16, 6, 14)
-    assert "windows" in str(rk.describe(val, spec))
+    assert "windows" in str(rk.window_report(val, spec))
 
 
 def embedding():

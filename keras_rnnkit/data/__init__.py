@@ -9,7 +9,7 @@ from keras_rnnkit.data.future import forecast_windows
 from keras_rnnkit.data.loader import WindowLoader
 from keras_rnnkit.data.read_csv import read_csv
 from keras_rnnkit.data.read_parquet import read_parquet
-from keras_rnnkit.data.report import PartReport, WindowReport, describe
+from keras_rnnkit.data.report import PartReport, WindowReport, window_report
 from keras_rnnkit.data.resample import resample
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries
@@ -28,7 +28,6 @@ __all__ = [
     "WindowSpec",
     "calendar",
     "check_split",
-    "describe",
     "forecast_windows",
     "read_csv",
     "read_parquet",
@@ -37,4 +36,5 @@ __all__ = [
     "split",
     "to_frame",
     "window_dataset",
+    "window_report",
 ]

@@ -43,8 +43,8 @@ def calendar(*parts: str, cyclic: bool = True) -> dict[str, Callable[[np.ndarray
         >>> import keras_rnnkit as rk
         >>> hours = np.datetime64("2024-01-01T00", "h") + np.arange(48)
         >>> series = rk.TimeSeries(np.arange(48.0), names=["load"], time=hours)
-        >>> series = series.with_columns(rk.calendar("hour"))
-        >>> series = series.with_columns(rk.calendar("weekday", cyclic=False))
+        >>> series = series.with_columns(rk.data.calendar("hour"))
+        >>> series = series.with_columns(rk.data.calendar("weekday", cyclic=False))
         >>> series.names, series.values[[6, 24]].round(3).tolist()
         (('load', 'hour sin', 'hour cos', 'weekday'), [[6.0, 1.0, 0.0, 0.0], [24.0, 0.0, 1.0, 1.0]])
     """

@@ -28,7 +28,7 @@ class Categories:
 
     Example:
         >>> import keras_rnnkit as rk
-        >>> weather = rk.Categories().fit(["rain", "sun", "rain"])
+        >>> weather = rk.data.Categories().fit(["rain", "sun", "rain"])
         >>> weather.encode(["sun", "snow"]).tolist(), weather.size
         ([2, 0], 3)
         >>> weather.decode([1, 0])

@@ -75,7 +75,7 @@ class FitEpoch(keras.callbacks.Callback):
         >>> import keras
         >>> import numpy as np
         >>> import keras_rnnkit as rk
-        >>> epoch = rk.FitEpoch()
+        >>> epoch = rk.data.FitEpoch()
         >>> loader = rk.WindowLoader(
         ...     np.arange(50.0), rk.WindowSpec(4), batch_size=8, shuffle=True, seed=1, epoch=epoch
         ... )

@@ -38,7 +38,6 @@ def read_csv(
     names: Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
     time_format: str | None = None,
-    missing: float | Sequence[float] | Mapping[str, Any] = (),
     freq: Any = None,
     sort: bool = False,
     duplicates: str = "error",
@@ -49,7 +48,7 @@ def read_csv(
     skiprows: int | Sequence[int] | Callable[[int], bool] | None = None,
     skipfooter: int = 0,
     comment: str | None = None,
-    na_values: Any = None,
+    na_values: float | str | Sequence[float | str] | Mapping[str, Any] | None = None,
     decimal: str = ".",
     thousands: str | None = None,
     encoding: str | None = None,
@@ -80,7 +79,6 @@ def read_csv(
         time_format: `strptime` format of the times; or, with `time=`, `"unix"`, `"unix_ms"`,
             `"unix_us"`, `"unix_ns"` for seconds, milli-, micro- or nanoseconds since 1970,
             `"excel"` for dates as numbers of a spreadsheet, `"count"` for a counter.
-        missing: numbers that stand for a missing value, or a mapping from column to its numbers.
         freq: step of time between rows; see `TimeSeries`.
         sort: sort the rows by time (in each group); otherwise unsorted rows are an error.
         duplicates: what to do with several rows of the same time and group: `"error"`, or keep the
@@ -97,7 +95,8 @@ def read_csv(
         skiprows: number of lines to skip at the beginning, or their numbers from 0.
         skipfooter: number of lines to leave out at the end.
         comment: the character that begins a comment.
-        na_values: further texts of missing cells, or a mapping from column to them.
+        na_values: numbers and further texts that stand for a missing value, such as
+            `[-9999, "none"]`, or a mapping from column to them.
         decimal: the decimal mark.
         thousands: the mark between groups of three digits, such as `","` in `1,234.5`.
         encoding: of the text. Default: UTF-8, with a byte-order mark or without.
@@ -127,8 +126,9 @@ def read_csv(
     """
     path = table_file(path)
     chosen, given = (names, None) if header == "infer" else (None, names)
+    texts, numbers = _by_kind(na_values)
     wanted = Wanted(
-        time, group, chosen, drop, time_format, missing, freq, sort, duplicates, zone, store
+        time, group, chosen, drop, time_format, numbers, freq, sort, duplicates, zone, store
     )
     for name, instead in OURS.items():
         if name in options:
@@ -143,7 +143,7 @@ def read_csv(
     if delimiter is not None and len(delimiter) != 1 and delimiter != r"\s+":
         raise ValueError(rf"delimiter= must be one character or r'\s+', received {delimiter!r}.")
     pandas = {"header": header, "skiprows": skiprows, "comment": comment, "decimal": decimal}
-    pandas |= {"delimiter": delimiter, "thousands": thousands, "na_values": na_values, **options}
+    pandas |= {"delimiter": delimiter, "thousands": thousands, "na_values": texts, **options}
     if encoding is None or encoding.lower() in ("utf-8", "utf8"):
         encoding = "utf-8-sig"
     told = wanted.told(path, given, pandas, encoding, compression, skipfooter)
@@ -162,3 +162,15 @@ def read_csv(
         ) from error
     except csv.Error as error:
         raise ValueError(f"{path}: {error}. Is a quote left open?") from error
+
+
+def _by_kind(na_values: Any) -> list[Any]:
+    """The texts that stand for a missing value, and the numbers, each by column if given so."""
+    if isinstance(na_values, Mapping):
+        both = {name: _by_kind(each) for name, each in na_values.items()}
+        return [{name: each[kind] for name, each in both.items()} for kind in range(2)]
+    if na_values is None:
+        return [[], []]
+    listed = [na_values] if isinstance(na_values, (str, int, float)) else list(na_values)
+    texts = [each for each in listed if isinstance(each, str)]
+    return [texts, [each for each in listed if not isinstance(each, str)]]

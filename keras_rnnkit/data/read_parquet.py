@@ -24,7 +24,7 @@ def read_parquet(
     names: Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
     time_format: str | None = None,
-    missing: float | Sequence[float] | Mapping[str, Any] = (),
+    na_values: float | Sequence[float] | Mapping[str, Any] | None = None,
     freq: Any = None,
     sort: bool = False,
     duplicates: str = "error",
@@ -43,7 +43,7 @@ def read_parquet(
         names: columns to read, in this order. Default: all but `time` and `group`.
         drop: columns to leave out.
         time_format: of text or numbers in `time`.
-        missing: numbers that stand for a missing value, or a mapping from column to its numbers.
+        na_values: numbers that stand for a missing value, or a mapping from column to its numbers.
         freq: step of time between rows; see `TimeSeries`.
         sort: sort the rows by time inside each group.
         duplicates: `"error"`, or keep the `"first"` or `"last"` row of each time and group.
@@ -79,7 +79,7 @@ def read_parquet(
         raise ImportError("read_parquet needs PyArrow: pip install pyarrow.") from error
     path = table_file(path, parquet=True)
     wanted = Wanted(
-        time, group, names, drop, time_format, missing, freq, sort, duplicates, zone, store
+        time, group, names, drop, time_format, na_values, freq, sort, duplicates, zone, store
     )
     told = wanted.told(path)
     if store is not None and (series := kept(Path(store), told)) is not None:

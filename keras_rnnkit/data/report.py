@@ -1,4 +1,4 @@
-"""describe: how many windows a series gives, which are dropped and why, as a table."""
+"""window_report: how many windows a series gives, which are dropped and why, as a table."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from keras_rnnkit.data.steps import format_duration, infer_step
 from keras_rnnkit.data.times import moment
 from keras_rnnkit.data.zones import zone_name
 
-__all__ = ["PartReport", "WindowReport", "describe"]
+__all__ = ["PartReport", "WindowReport", "window_report"]
 
 BLOCK_ROWS = 1 << 19
 LARGE = 10  # a target beyond this is told of where nothing scales it
@@ -81,7 +81,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class WindowReport:
-    """The result of `describe`; prints as a table.
+    """The result of `window_report`; prints as a table.
 
     Attributes:
         parts: a `PartReport` by name: `"train"`, `"val"`, `"test"`, or `"all"` for a series.
@@ -187,7 +187,7 @@ class WindowReport:
 
 
 @takes_options(Batches)
-def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
+def window_report(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
     """Count the windows of a series or split, those that are dropped, and why.
 
     Args:
@@ -209,7 +209,7 @@ def describe(series: Any, spec: WindowSpec, **options: Any) -> WindowReport:
         >>> import numpy as np
         >>> import keras_rnnkit as rk
         >>> parts = rk.split(np.sin(np.arange(100.0)), train=0.7, val=0.3)
-        >>> rk.describe(parts, rk.WindowSpec(10), batch_size=16)
+        >>> rk.window_report(parts, rk.WindowSpec(10), batch_size=16)
                                    train  val
         rows                         100  100
         possible starts               90   90

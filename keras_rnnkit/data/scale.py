@@ -29,7 +29,7 @@ class Scaler:
     Columns that look like codes are not scaled unless `names` names them: integers from 0 to 31
     that repeat (0 and 1, classes, hours of the day), and static columns of a panel, which are
     constant in each group and not the same in all (store numbers, areas). The `repr` of the scaler
-    and `describe` show which columns are scaled.
+    and `window_report` show which columns are scaled.
 
     Args:
         names: columns to scale; the others are not scaled. Default: all that do not look like
@@ -464,7 +464,7 @@ class _Moments:
             (
                 ~np.isfinite(self.squares),
                 "holds numbers whose squares are beyond float64 in the training rows",
-                "where they stand for missing values, pass TimeSeries(..., missing=[...])",
+                "where they stand for missing values, pass TimeSeries(..., na_values=[...])",
             ),
         ):
             found = np.argwhere(wrong & kept)

@@ -68,7 +68,7 @@ class TimeSeries:
         group: `(rows,)` labels, or a DataFrame's column, or several columns. Rows of one group need
             not be contiguous; they are brought together in order, groups in order of first
             appearance.
-        missing: number or numbers that stand for a missing value, such as `[-9999]`, or a mapping
+        na_values: number or numbers that stand for a missing value, such as `[-9999]`, or a mapping
             from column name to them. They become NaN (in a copy), as do masked entries of a NumPy
             masked array.
         freq: sampling rate, the step of time between rows: `"10min"`, `"1h"`, a timedelta, an
@@ -119,7 +119,7 @@ class TimeSeries:
         names: Sequence[str] | None = None,
         time: Any = None,
         group: Any = None,
-        missing: float | Sequence[float] | Mapping[str, Any] = (),
+        na_values: float | Sequence[float] | Mapping[str, Any] | None = None,
         freq: Any = None,
         time_format: str | None = None,
         zone: str | tzinfo | None = None,
@@ -142,7 +142,7 @@ class TimeSeries:
             values = values[order]
             time = None if time is None else time[order]
             values = _floating(np.asarray(values))  # in memory now
-        values = without_sentinels(values, names, missing)
+        values = without_sentinels(values, names, na_values)
         if freq is not None and freq != "rows":
             freq = parse_step(freq)
             if time is None:
@@ -857,22 +857,20 @@ def _as_labels(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return labels
 
 
-def without_sentinels(
-    values: np.ndarray, names: tuple[str, ...], missing: float | Sequence[float] | Mapping[str, Any]
-) -> np.ndarray:
+def without_sentinels(values: np.ndarray, names: tuple[str, ...], na_values: Any) -> np.ndarray:
     """The values, with NaN (in a copy) for those that stand for a missing value."""
-    if not isinstance(missing, Mapping):
-        missing = dict.fromkeys(names, missing)
-    missing = {name: _numbers(sentinels) for name, sentinels in missing.items()}
-    if not any(sentinels.size for sentinels in missing.values()):
-        return values
-    unknown = [name for name in missing if name not in names]
+    if not isinstance(na_values, Mapping):
+        na_values = dict.fromkeys(names, na_values)
+    unknown = [name for name in na_values if name not in names]
     if unknown:
         raise ValueError(
-            f"missing= names {', '.join(map(repr, unknown))}; the columns are {list(names)}."
+            f"na_values= names {', '.join(map(repr, unknown))}; the columns are {list(names)}."
         )
+    numbers = {name: _numbers(sentinels) for name, sentinels in na_values.items()}
+    if not any(sentinels.size for sentinels in numbers.values()):
+        return values
     values = _floating(np.array(values))
-    for name, sentinels in missing.items():
+    for name, sentinels in numbers.items():
         column = values[:, names.index(name)]
         column[np.isin(column, sentinels.astype(values.dtype))] = np.nan
     return values
@@ -881,11 +879,11 @@ def without_sentinels(
 def _numbers(sentinels: Any) -> np.ndarray:
     if isinstance(sentinels, (set, frozenset)):
         sentinels = list(sentinels)
-    numbers = np.atleast_1d(np.asarray(sentinels))
+    numbers = np.atleast_1d(np.asarray(() if sentinels is None else sentinels))
     if numbers.size and numbers.dtype.kind not in "iuf":
         raise ValueError(
-            f"missing= must be numbers that stand for a missing value, received {sentinels!r}. "
-            "(read_csv takes NA, NaN, null, - and ? for missing as they are.)"
+            f"na_values= must be numbers that stand for a missing value, received {sentinels!r}. "
+            "(read_csv takes texts too, and NA, NaN, null, - and ? for missing as they are.)"
         )
     return numbers
 

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from os import PathLike
@@ -65,7 +65,7 @@ class Wanted:
     names: Sequence[str] | None
     drop: Any
     time_format: str | None
-    missing: float | Sequence[float] | Mapping[str, Any]
+    na_values: Any
     freq: Any
     sort: bool
     duplicates: str
@@ -193,7 +193,7 @@ def _gathered(
     codes_of: dict[Any, int] = {}
     row = 0
     for chunk in chunks:
-        into_values.append(without_sentinels(chunk.values, tuple(names), wanted.missing))
+        into_values.append(without_sentinels(chunk.values, tuple(names), wanted.na_values))
         if wanted.time and isinstance(chunk.times, list):
             try:
                 reader.add(chunk.times)

@@ -222,8 +222,6 @@ class TextTable:
 
         options = dict(self._pandas)
         asked, width = options.pop("na_values"), len(self._header)
-        if asked is None or isinstance(asked, (str, int, float)):
-            asked = [] if asked is None else [asked]
         more = asked if isinstance(asked, Mapping) else dict.fromkeys(self.names, asked)
         times = {self._header.index(name) for name in self._wanted.time}.intersection(self._dates)
         texts = set(range(width)) - (set() if self._thousands else times.union(self._values))
@@ -234,7 +232,7 @@ class TextTable:
             "names": list(range(width)),
             "dtype": dict.fromkeys(texts, str),
             "na_values": {
-                place: MISSING + list(np.atleast_1d(more.get(name, [])))
+                place: MISSING + more.get(name, [])
                 for name, place in zip(self.names, self._values, strict=True)
             },
             "keep_default_na": False,

@@ -162,7 +162,7 @@ def imdb_reviews(
         ...     for number in range(5):
         ...         path = folder / "train" / label / f"{number}_7.txt"
         ...         _ = path.write_text(f"{text} {number}")
-        >>> reviews = rk.imdb_reviews(folder)
+        >>> reviews = rk.datasets.imdb_reviews(folder)
         >>> reviews
         Reviews: ...aclImdb
           train      8 reviews, 4 positive, 4 negative

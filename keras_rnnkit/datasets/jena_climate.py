@@ -65,7 +65,7 @@ def jena_climate(path: str | PathLike[str] | None = None) -> TimeSeries:
         >>> path = pathlib.Path(tempfile.mkdtemp(), "jena.csv")
         >>> rows = "Date Time,T (degC)", "01.01.2009 00:10:00,-8.02", "01.01.2009 00:20:00,-8.41"
         >>> _ = path.write_text("\n".join(rows))
-        >>> rk.jena_climate(path)
+        >>> rk.datasets.jena_climate(path)
         TimeSeries: 2 rows x 1 column
           time     2009-01-01 00:10:00 to 2009-01-01 00:20:00, a row every 10 min, 0 gaps
           missing  none
@@ -99,5 +99,5 @@ def jena_climate(path: str | PathLike[str] | None = None) -> TimeSeries:
         names=series.names,
         time=series.time,
         freq=series.freq,
-        missing={name: SENTINELS[name] for name in SENTINELS if name in series.names},
+        na_values={name: SENTINELS[name] for name in SENTINELS if name in series.names},
     )

@@ -55,7 +55,7 @@ def synthetic_weather(days: int = 730, seed: int = 0) -> TimeSeries:
 
     Example:
         >>> import keras_rnnkit as rk
-        >>> weather = rk.synthetic_weather(days=30)
+        >>> weather = rk.datasets.synthetic_weather(days=30)
         >>> weather.values.shape
         (4320, 14)
         >>> weather.names[:3]

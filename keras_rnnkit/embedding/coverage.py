@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class CoverageWarning(UserWarning):
     """Fewer words of the vocabulary have a vector than `warn_below` asks for.
 
-    Silence it with `warnings.simplefilter("ignore", rk.CoverageWarning)`, or with
+    Silence it with `warnings.simplefilter("ignore", rk.embedding.CoverageWarning)`, or with
     `warn_below=None` where the vectors are read.
     """
 

@@ -156,7 +156,7 @@ def allow_memory_growth() -> str:
 
     Example:
         >>> import keras_rnnkit as rk
-        >>> print(rk.allow_memory_growth())
+        >>> print(rk.inspection.allow_memory_growth())
         TensorFlow sees no GPU, so there is no memory growth to set.
     """
     return kernels.current().allow_memory_growth()
@@ -210,7 +210,7 @@ def _machine_findings(backend: str, machine: kernels.Machine) -> Iterator[Findin
             if machine.grows
             else f"off: {machine.framework} takes the memory of a GPU all at once",
             "ok" if machine.grows else "warning",
-            "" if machine.grows else "call rk.allow_memory_growth() before anything else",
+            "" if machine.grows else "call rk.inspection.allow_memory_growth() first of all",
         )
 
 
@@ -347,7 +347,7 @@ def _error_findings(
         else "memory growth is on"
         if machine.gpus
         else "cuDNN does not run without a GPU",
-        "call rk.allow_memory_growth() before anything else" if starved else "",
+        "call rk.inspection.allow_memory_growth() first of all" if starved else "",
         starved or (bool(machine.gpus) and not machine.cudnn),
     )
     yield finding(

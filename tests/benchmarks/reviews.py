@@ -32,7 +32,7 @@ def read_text(paths):
 
 
 def ours(root):
-    return rk.imdb_reviews(root, val=0)
+    return rk.datasets.imdb_reviews(root, val=0)
 
 
 def timed(call, *arguments):

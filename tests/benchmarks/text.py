@@ -97,7 +97,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    reviews = rk.imdb_reviews(options.data)
+    reviews = rk.datasets.imdb_reviews(options.data)
     taken = {"train": slice(options.reviews), "val": slice(None)}
     texts = {part: getattr(reviews, part).texts[rows] for part, rows in taken.items()}
     labels = {part: getattr(reviews, part).labels[rows] for part, rows in taken.items()}

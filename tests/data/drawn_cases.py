@@ -158,7 +158,7 @@ def series_of(table, *, sentinel=False):
         group=None if table.group is None else np.array(table.group),
         time=None if table.time is None else MIDNIGHT + np.array(table.time),
         freq=None if table.time is None else "1h",
-        missing=[-9999.0] if sentinel else (),
+        na_values=[-9999.0] if sentinel else (),
     )
     row_of = []
     for label in reference.labels_in_order(table):

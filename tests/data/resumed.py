@@ -30,7 +30,7 @@ def main(kind, folder, kill):
     keras.utils.set_random_seed(3)
     rows = np.random.default_rng(0).normal(size=(200, 2)).astype("float32")
     make = rk.window_dataset if kind == "dataset" else rk.WindowLoader
-    epoch = rk.FitEpoch()
+    epoch = rk.data.FitEpoch()
     data = make(
         rows,
         rk.WindowSpec(6, targets=["1"]),

@@ -33,8 +33,8 @@ def fractions(time):
 def test_parts_of_the_calendar_are_those_of_pythons():
     series = rk.TimeSeries(np.arange(30_000.0), names=["x"], time=np.array(MINUTES, "M8[s]"))
     parts = list(fractions(START))
-    turned = series.with_columns(rk.calendar(*parts))
-    whole = series.with_columns(rk.calendar(*parts, cyclic=False))
+    turned = series.with_columns(rk.data.calendar(*parts))
+    whole = series.with_columns(rk.data.calendar(*parts, cyclic=False))
     expected = [fractions(time) for time in MINUTES]
     for part in parts:
         turn = 2 * np.pi * np.array([fraction[part] for fraction in expected])
@@ -55,7 +55,7 @@ def test_the_clock_is_that_of_the_series_zone():
     instants = np.datetime64("2024-03-30T22", "h") + np.arange(6)
     series = rk.TimeSeries(
         np.arange(6.0), time=[f"{instant}:00Z" for instant in instants], zone="Europe/Berlin"
-    ).with_columns(rk.calendar("hour", cyclic=False))
+    ).with_columns(rk.data.calendar("hour", cyclic=False))
     zone = ZoneInfo("Europe/Berlin")
     clock = [
         instant.astype("M8[s]").item().replace(tzinfo=ZoneInfo("UTC")).astimezone(zone).hour
@@ -86,7 +86,7 @@ def test_lags_end_with_their_segment():
 def test_made_columns_survive_a_pickle():
     days = np.datetime64("2024-12-23") + np.arange(4)
     series = rk.TimeSeries(np.arange(4.0), names=["x"], time=days)
-    series = series.with_columns({**rk.calendar("weekday"), "before": ("x", 1)})
+    series = series.with_columns({**rk.data.calendar("weekday"), "before": ("x", 1)})
     again = pickle.loads(pickle.dumps(series))
     ahead, _ = rk.forecast_windows(again, rk.WindowSpec(2, known=["weekday sin"]))
     assert len(ahead) == 5
@@ -95,7 +95,7 @@ def test_made_columns_survive_a_pickle():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (rk.calendar("hour"), "'hour sin' is a function of times, and the series has none"),
+        (rk.data.calendar("hour"), "'hour sin' is a function of times, and the series has none"),
         ({"x": np.zeros(3)}, "names 'x', which the series has already"),
         ({"y": np.zeros(2)}, r"number for each of 3 rows, received shape \(2,\)"),
         ({"y": ["a", "b", "c"]}, "must hold numbers, received <U1. Code text with Categories"),
@@ -113,6 +113,6 @@ def test_columns_that_cannot_be_made_are_refused(columns, message):
 def test_a_calendar_of_counted_times_and_unknown_parts_are_refused():
     series = rk.TimeSeries(np.zeros(3), names=["x"], time=[1, 2, 3])
     with pytest.raises(ValueError, match="calendar's hour needs dates"):
-        series.with_columns(rk.calendar("hour"))
+        series.with_columns(rk.data.calendar("hour"))
     with pytest.raises(ValueError, match="received 'houre'"):
-        rk.calendar("houre")
+        rk.data.calendar("houre")

@@ -81,7 +81,7 @@ def test_a_scaler_and_half_precision_leave_categories_whole(mapped, tmp_path):
     assert inputs["past_categories"][0].tolist() == [[3], [3], [40]]
     assert inputs["static_categories"].tolist() == [[70]] * 5
     assert abs(float(inputs["past"].mean())) < 0.5
-    report = rk.describe(series, SPEC, scaler=scaler)
+    report = rk.window_report(series, SPEC, scaler=scaler)
     assert report.scaled == ("x",)
     assert report.unscaled == ("kind", "shop")
 
@@ -137,13 +137,13 @@ def test_an_embedding_takes_them():
     ],
 )
 def test_text_is_coded_in_sorted_order(labels):
-    codes = rk.Categories().fit(["sun", "rain", "snow"]).encode(labels)
+    codes = rk.data.Categories().fit(["sun", "rain", "snow"]).encode(labels)
     assert codes.tolist() == [3, 0, 1, 3]
     assert codes.dtype == np.int64
 
 
 def test_whole_numbers_are_coded_too_and_come_back():
-    shops = rk.Categories(unseen=False).fit(np.array([700, 30, 700]))
+    shops = rk.data.Categories(unseen=False).fit(np.array([700, 30, 700]))
     assert (shops.size, shops.encode([700.0, 30]).tolist()) == (2, [1, 0])
     assert shops.decode(np.array([1, 0])) == [700, 30]
     assert repr(shops) == "Categories(2: 30, 700)"
@@ -159,24 +159,24 @@ def test_whole_numbers_are_coded_too_and_come_back():
         (lambda c: c.fit(["a", 1]), r"text and numbers"),
         (lambda c: c.fit([None]), r"holds no label"),
         (lambda c: c.fit("sun"), r"must be a list or column"),
-        (lambda c: rk.Categories().encode(["a"]), r"not fitted"),
+        (lambda c: rk.data.Categories().encode(["a"]), r"not fitted"),
     ],
 )
 def test_what_has_no_place_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
-        call(rk.Categories(unseen=False).fit(["rain", "sun"]))
+        call(rk.data.Categories(unseen=False).fit(["rain", "sun"]))
 
 
 @pytest.mark.parametrize("unseen", [False, True])
 @pytest.mark.parametrize("labels", [["b", "ä", "a"], [3, 1, 2]])
 def test_categories_come_back_from_a_file(labels, unseen, tmp_path):
     path = tmp_path / "categories.json"
-    categories = rk.Categories(unseen=unseen).fit(labels)
+    categories = rk.data.Categories(unseen=unseen).fit(labels)
     categories.save(path)
-    again = rk.Categories.load(path)
+    again = rk.data.Categories.load(path)
     assert again.labels == categories.labels
     assert again.encode(labels).tolist() == categories.encode(labels).tolist()
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "labels": [*content["labels"], 9]}))
     with pytest.raises(ValueError, match="holds no categories that"):
-        rk.Categories.load(path)
+        rk.data.Categories.load(path)

@@ -20,7 +20,7 @@ SPEC = rk.WindowSpec(
     known=["promo", "hour sin", "hour cos", "week ago"],
     static=["area"],
 )
-RECIPES = {**rk.calendar("hour"), "week ago": ("load", 8)}
+RECIPES = {**rk.data.calendar("hour"), "week ago": ("load", 8)}
 
 
 def clock(hours, zone="Europe/Berlin"):
@@ -319,7 +319,7 @@ def test_a_recursive_forecast_goes_on_from_its_own_values(scaled):
         names=["x", "y"],
         time=time,
         group=np.repeat(["a", "b"], [10, 7]),
-    ).with_columns({"x before": ("x", 2), **rk.calendar("hour")})
+    ).with_columns({"x before": ("x", 2), **rk.data.calendar("hour")})
     scaler = rk.Scaler().fit(series) if scaled else None
     spec = rk.WindowSpec(
         3, horizon=2, targets=["x", "y"], features=["x", "y", "x before"], known=["hour sin"]

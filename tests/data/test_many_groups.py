@@ -32,7 +32,7 @@ def use(made, by_group, **options):
     scaler.transform(series)
     loader = rk.WindowLoader(parts.train, SPEC, batch_size=32, scaler=scaler, **options)
     loader[0]
-    rk.describe(parts, SPEC, scaler=scaler)
+    rk.window_report(parts, SPEC, scaler=scaler)
     rk.check_split(parts, scaler=scaler)
     repr(series)
     scaler.inverse_transform(np.zeros(len(series.groups)), "x", groups=series.groups)

@@ -140,8 +140,18 @@ def test_columns_and_times_that_are_asked_for(write):
     by_clock = rk.read_csv(path, time="clock", time_format="unix", names=["a"])
     assert by_clock.time[1] == np.datetime64("1970-01-01T01:00")
     assert rk.read_csv(path, freq="12h").segments().tolist() == [[0, 1], [1, 2]]
-    lost = rk.read_csv(path, missing={"b": 4}).values
+    lost = rk.read_csv(path, na_values={"b": 4}).values
     assert np.array_equal(lost, [[1, 2, 0], [3, np.nan, 3600]], equal_nan=True)
+    mixed = write("a,b\nnone,-9999\n-9999.0,2\nx,3\n5,4\n")
+    lost = rk.read_csv(mixed, na_values=["none", -9999, "x"]).values
+    assert np.array_equal(lost, [[np.nan] * 2, [np.nan, 2], [np.nan, 3], [5, 4]], equal_nan=True)
+    by_column = {"a": {"none", "x"}, "b": (2, -9999)}
+    lost = rk.read_csv(mixed, na_values=by_column).values
+    assert np.array_equal(
+        lost, [[np.nan] * 2, [-9999, np.nan], [np.nan, 3], [5, 4]], equal_nan=True
+    )
+    with pytest.raises(ValueError, match=r"na_values= names 'c'; the columns are \['a', 'b'\]"):
+        rk.read_csv(mixed, na_values={"a": ["none", "x"], "c": "x"})
     assert rk.read_csv(write("a,b\n1,2\n3,4\n")).time is None
 
 
@@ -163,7 +173,7 @@ def test_times_in_several_columns(write):
     assert series.freq == np.timedelta64(1, "m")
     assert np.array_equal(rk.read_csv(write(household), time=["Date", "Time"]).time, series.time)
     air = write("Date;Time;CO\n10/03/2004;18.00.00;2,6\n10/03/2004;19.00.00;-200\n")
-    options = {"time_format": "%d/%m/%Y %H.%M.%S", "decimal": ",", "missing": [-200]}
+    options = {"time_format": "%d/%m/%Y %H.%M.%S", "decimal": ",", "na_values": [-200]}
     series = rk.read_csv(air, time=["Date", "Time"], **options)
     assert series.time[1] == np.datetime64("2004-03-10T19:00")
     assert np.array_equal(series.values, [[2.6], [np.nan]], equal_nan=True)

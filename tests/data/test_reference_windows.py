@@ -383,7 +383,9 @@ def test_describe_counts_padded_windows(case, data):
     case = padded(case, data)
     whole = reference.candidates(case.table, case.numbers)
     kept = reference.windows(case.table, case.numbers, case.missing)
-    report = rk.describe(case.series, case.spec, missing=case.missing, batch_size=3).parts["all"]
+    report = rk.window_report(case.series, case.spec, missing=case.missing, batch_size=3).parts[
+        "all"
+    ]
     assert report.windows == len(kept)
     assert report.missing == len(whole) - len(kept)
     rows = {row for window in kept for row in window.input_rows}
@@ -470,7 +472,9 @@ def test_only_what_is_read_decides(x, y, numbers, policy, expected):
 def test_describe_counts_the_windows_that_exist(case):
     whole = reference.candidates(case.table, case.numbers)
     kept = reference.windows(case.table, case.numbers, case.missing)
-    report = rk.describe(case.series, case.spec, missing=case.missing, batch_size=3).parts["all"]
+    report = rk.window_report(case.series, case.spec, missing=case.missing, batch_size=3).parts[
+        "all"
+    ]
     assert report.windows == len(kept)
     assert report.missing == len(whole) - len(kept)
     assert report.batches == -(-len(kept) // 3)

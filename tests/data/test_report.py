@@ -1,4 +1,4 @@
-"""describe: each count against windows counted one by one, and the table it prints."""
+"""window_report: each count against windows counted one by one, and the table it prints."""
 
 import dataclasses
 
@@ -59,7 +59,7 @@ def test_counts_equal_the_brute_force_list(panel, spec, batch_size, data):
         (series, [(0, rows)]),
         (series.with_target_rows(np.array(parts).reshape(-1, 2)), parts),
     ):
-        report = rk.describe(view, spec, batch_size=batch_size).parts["all"]
+        report = rk.window_report(view, spec, batch_size=batch_size).parts["all"]
         expected = brute_force_counts(panel, spec, allowed)
         assert {name: getattr(report, name) for name in expected} == expected
         assert report.batches == -(-expected["windows"] // batch_size)
@@ -73,13 +73,13 @@ def test_memory_and_batches_are_those_of_the_dataset(tmp_path):
     values = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
     spec = rk.WindowSpec(24, step=6, targets=["0"])
     options = {"batch_size": 64, "drop_remainder": True, "shuffle": True, "seed": 1}
-    part = rk.describe(values, spec, **options).parts["all"]
+    part = rk.window_report(values, spec, **options).parts["all"]
     assert part.batches == len(rk.WindowLoader(values, spec, **options))
     # At least the features, once; at most all columns of the features and of the targets.
     assert values.nbytes <= part.bytes_held <= 1.3 * values.nbytes + 1000
     np.save(tmp_path / "rows.npy", values)
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    assert rk.describe(mapped, spec, **options).parts["all"].bytes_held == 0
+    assert rk.window_report(mapped, spec, **options).parts["all"].bytes_held == 0
 
 
 def test_masking_counts_missing_targets_alone():
@@ -87,15 +87,15 @@ def test_masking_counts_missing_targets_alone():
     values[3, 0] = values[15, 1] = np.nan
     series = rk.TimeSeries(values, names=["x", "y"])
     spec = rk.WindowSpec(4, targets=["y"])
-    part = rk.describe(series, spec, missing="mask").parts["all"]
+    part = rk.window_report(series, spec, missing="mask").parts["all"]
     assert (part.missing, part.windows) == (1, 15)
-    assert rk.describe(series, spec).parts["all"].missing == 4 + 5
+    assert rk.window_report(series, spec).parts["all"].missing == 4 + 5
     with pytest.raises(ValueError, match=r"9 windows read a missing value \('x' lacks 1 rows"):
-        rk.describe(series, spec, missing="error")
+        rk.window_report(series, spec, missing="error")
 
 
 def test_windows_without_targets():
-    part = rk.describe(np.arange(10.0), rk.WindowSpec(4, targets=())).parts["all"]
+    part = rk.window_report(np.arange(10.0), rk.WindowSpec(4, targets=())).parts["all"]
     assert (part.windows, part.input_rows, part.target_rows) == (7, 10, 0)
 
 
@@ -109,7 +109,7 @@ def test_the_table_of_a_split():
     parts = rk.split(series, train=0.6, val=0.4)
     spec = rk.WindowSpec(24, stride=3)
     scaler = rk.Scaler(names=["T"]).fit(parts.train)
-    report = rk.describe(parts, spec, batch_size=100, scaler=scaler)
+    report = rk.window_report(parts, spec, batch_size=100, scaler=scaler)
     assert str(report).splitlines() == [
         "                                         train                  val",
         "rows                                     2,000                2,000",
@@ -136,33 +136,35 @@ def test_the_table_of_a_split():
 
 def test_a_split_that_leaks_is_refused():
     series = rk.TimeSeries(np.arange(100.0))
-    leak = rk.Split(series.with_target_rows([[0, 60]]), series.with_target_rows([[50, 100]]), None)
+    leak = rk.data.Split(
+        series.with_target_rows([[0, 60]]), series.with_target_rows([[50, 100]]), None
+    )
     with pytest.raises(ValueError, match="train and val share 10 target rows"):
-        rk.describe(leak, rk.WindowSpec(4))
+        rk.window_report(leak, rk.WindowSpec(4))
     parts = rk.split(series, train=0.5, val=0.5)
     with pytest.raises(ValueError, match="the scaler was fitted on val"):
-        rk.describe(parts, rk.WindowSpec(4), scaler=rk.Scaler().fit(series))
+        rk.window_report(parts, rk.WindowSpec(4), scaler=rk.Scaler().fit(series))
 
 
 def test_a_series_without_a_window_is_described_all_the_same():
-    report = rk.describe(np.arange(5.0), rk.WindowSpec(10))
+    report = rk.window_report(np.arange(5.0), rk.WindowSpec(10))
     part = report.parts["all"]
     assert (part.possible, part.windows, part.batches, part.bytes_held) == (0, 0, 0, 0)
     assert "windows                 0" in str(report)
     with pytest.raises(ValueError, match="targets= names 'x'"):
-        rk.describe(np.arange(5.0), rk.WindowSpec(2, targets=["x"]))
+        rk.window_report(np.arange(5.0), rk.WindowSpec(2, targets=["x"]))
 
 
 def test_a_target_that_the_inputs_show_is_named():
     series = rk.TimeSeries(np.zeros((20, 2)), names=["T", "p"])
-    report = rk.describe(series, rk.WindowSpec(4, delay=0, targets=["T"]))
+    report = rk.window_report(series, rk.WindowSpec(4, delay=0, targets=["T"]))
     assert report.leaked_targets == ("T",)
     assert str(report).endswith("leak: targets among the inputs: T")
     for harmless in (
         rk.WindowSpec(4, delay=1, targets=["T"]),
         rk.WindowSpec(4, delay=0, features=["p"], targets=["T"]),
     ):
-        assert rk.describe(series, harmless).leaked_targets == ()
+        assert rk.window_report(series, harmless).leaked_targets == ()
 
 
 @pytest.mark.parametrize("block", [1, 5, 64])
@@ -181,7 +183,7 @@ def test_rows_are_counted_once_whatever_the_blocks(block, panel, spec):
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras_rnnkit.data.report.BLOCK_ROWS", block)
-        part = rk.describe(series, spec).parts["all"]
+        part = rk.window_report(series, spec).parts["all"]
     assert part.input_rows == len({row for s in starts for row in window_rows(s, spec)[0]})
     assert part.target_rows == len({row for s in starts for row in window_rows(s, spec)[1]})
 
@@ -189,7 +191,7 @@ def test_rows_are_counted_once_whatever_the_blocks(block, panel, spec):
 def test_times_of_the_targets_are_told():
     time = np.datetime64("2024-01-01", "D") + np.arange(10)
     series = rk.TimeSeries(np.arange(20.0), time=np.tile(time, 2), group=np.repeat([1, 2], 10))
-    parts = rk.describe(rk.split(series, train=0.6, val=0.2), rk.WindowSpec(2)).parts
+    parts = rk.window_report(rk.split(series, train=0.6, val=0.2), rk.WindowSpec(2)).parts
     assert parts["train"].first_target == "2024-01-01 00:00:00"
     assert parts["train"].last_target == "2024-01-06 00:00:00"
     assert parts["test"].first_target == "2024-01-09 00:00:00"
@@ -197,8 +199,8 @@ def test_times_of_the_targets_are_told():
     # Two groups in one run of rows, of which the second begins earlier.
     later = np.concatenate([time + np.timedelta64(100, "D"), time])
     series = rk.TimeSeries(np.arange(20.0), time=later, group=np.repeat([1, 2], 10))
-    part = rk.describe(series.with_target_rows([[2, 20]]), rk.WindowSpec(2)).parts["all"]
+    part = rk.window_report(series.with_target_rows([[2, 20]]), rk.WindowSpec(2)).parts["all"]
     assert (part.first_target, part.last_target) == ("2024-01-01 00:00:00", "2024-04-19 00:00:00")
     counted = rk.TimeSeries(np.arange(9.0), time=np.arange(9))
-    assert rk.describe(counted, rk.WindowSpec(2)).parts["all"].last_target == "8"
-    assert rk.describe(np.arange(9.0), rk.WindowSpec(2)).parts["all"].last_target is None
+    assert rk.window_report(counted, rk.WindowSpec(2)).parts["all"].last_target == "8"
+    assert rk.window_report(np.arange(9.0), rk.WindowSpec(2)).parts["all"].last_target is None

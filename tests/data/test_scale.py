@@ -389,11 +389,11 @@ def test_labels_and_ids_stay_as_they_are(by_group):
     assert set(targets.ravel()) == {0, 1}
     assert set(inputs["static"].ravel()) == set(range(1000, 1010))
     assert scaler.inverse_transform(targets, "label").tolist() == targets.tolist()
-    report = rk.describe(series, spec, scaler=scaler)
+    report = rk.window_report(series, spec, scaler=scaler)
     assert report.scaled == ("sales",)
     assert report.unscaled == ("hour", "label", "store")
     assert "scaled: sales; as they are: hour, label, store" in str(report)
-    assert "scaled" not in str(rk.describe(series, spec))
+    assert "scaled" not in str(rk.window_report(series, spec))
 
 
 def test_what_is_named_is_scaled():
@@ -556,9 +556,11 @@ def test_a_forgotten_sentinel_is_refused():
         values = np.random.default_rng(0).normal(size=(50, 2))
         values[[3, 9], 1] = sentinel
         series = rk.TimeSeries(values, names=["T", "p"])
-        with pytest.raises(ValueError, match=r"column 'p' holds numbers whose squares .*missing="):
+        with pytest.raises(
+            ValueError, match=r"column 'p' holds numbers whose squares .*na_values="
+        ):
             rk.Scaler().fit(series)
-        rk.Scaler().fit(rk.TimeSeries(values, names=["T", "p"], missing=sentinel))
+        rk.Scaler().fit(rk.TimeSeries(values, names=["T", "p"], na_values=sentinel))
 
 
 def test_a_file_that_was_changed_is_refused(tmp_path):

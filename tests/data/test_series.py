@@ -275,7 +275,7 @@ def test_sentinels():
         ({"a": -9999}, [[1, -9999], [nan, 2], [-1, 3]]),
         ({"a": (-9999, -1), "b": 3}, [[1, -9999], [nan, 2], [nan, nan]]),
     ):
-        series = rk.TimeSeries(values, names=names, missing=missing)
+        series = rk.TimeSeries(values, names=names, na_values=missing)
         assert np.array_equal(series.values, expected, equal_nan=True)
         assert not np.shares_memory(series.values, values)
     assert np.isfinite(values).all()
@@ -361,7 +361,7 @@ DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
             {"values": [[1, np.nan, np.nan]] * 3, "names": ["a", "b", "c"]},
             "'b', 'c': every value of the column is missing",
         ),
-        ({"values": [-1, -1], "missing": (-1,)}, "every value of the column is missing"),
+        ({"values": [-1, -1], "na_values": (-1,)}, "every value of the column is missing"),
         ({"values": [1, 2, 3], "names": "abc"}, "must be a list of column names, .* text 'abc'"),
         ({"values": [1, 2], "names": ["a", "b"]}, "names= has 2 names for 1 columns of values"),
         ({"values": [[1, 2]], "names": ["a", "a"]}, "names= must differ, received 'a' twice"),
@@ -403,7 +403,10 @@ DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
         ({"values": [1, 2], "time": [1, 2], "freq": "1h"}, "freq= must be a whole number, as the"),
         ({"values": [1, 2], "time": DAYS[:2], "freq": 1}, "freq= must be a duration, received 1"),
         ({"values": [1, 2], "time": DAYS[:2], "freq": "soon"}, "a positive number and a unit"),
-        ({"values": [1, 2], "missing": {"z": 1}}, r"missing= names 'z'; the columns are \['0'\]"),
+        (
+            {"values": [1, 2], "na_values": {"z": 1}},
+            r"na_values= names 'z'; the columns are \['0'\]",
+        ),
         (
             {"values": FRAME},
             "column 'city' holds String, not numbers. Convert it, name it as time=",
@@ -493,9 +496,9 @@ def test_a_group_may_be_told_by_several_columns(frames):
 def test_what_stands_for_missing_comes_in_any_form(sentinels):
     values = [1.0, 0, 2, 0]
     for missing in (sentinels, {"0": sentinels}):
-        assert rk.TimeSeries(values, missing=missing).missing_rows().tolist() == [1, 3]
-    with pytest.raises(ValueError, match=r"missing= must be numbers .* received \['NA'\]"):
-        rk.TimeSeries(values, missing=["NA"])
+        assert rk.TimeSeries(values, na_values=missing).missing_rows().tolist() == [1, 3]
+    with pytest.raises(ValueError, match=r"na_values= must be numbers .* received \['NA'\]"):
+        rk.TimeSeries(values, na_values=["NA"])
 
 
 def test_labels_are_text_or_numbers():
@@ -547,7 +550,7 @@ def test_a_file_of_whole_numbers_stays_mapped(tmp_path, dtype):
     reordered = rk.TimeSeries(tmp_path / "rows.npy", group=[0, 1, 0, 1, 0, 1])
     assert reordered.values.dtype.kind == "f"
     assert reordered.values.tolist() == numbers[[0, 2, 4, 1, 3, 5]].tolist()
-    lacking = rk.TimeSeries(tmp_path / "rows.npy", missing=1)
+    lacking = rk.TimeSeries(tmp_path / "rows.npy", na_values=1)
     assert lacking.missing_counts() == {
         str(column): int(n) for column, n in enumerate((numbers == 1).sum(axis=0)) if n
     }
@@ -718,8 +721,8 @@ def test_pickles_of_series_in_memory(time, freq):
 def test_a_mapped_file_is_described_in_little_memory(large):
     series = rk.TimeSeries(large)
     spec = rk.WindowSpec(720, step=6, delay=144)
-    rk.describe(np.zeros((1000, 4)), spec)  # what is imported with it
-    report, needed = peak(lambda: rk.describe(series, spec))
+    rk.window_report(np.zeros((1000, 4)), spec)  # what is imported with it
+    report, needed = peak(lambda: rk.window_report(series, spec))
     part = report.parts["all"]
     assert part.windows == len(series) - 858
     assert part.input_rows == len(series) - 144

@@ -45,7 +45,7 @@ def same(one, other):
         {"group": "g"},
         {"group": "g", "sort": True},
         {"names": ["x"], "duplicates": "last", "zone": "Europe/Berlin"},
-        {"names": ["x", "y"], "drop": "g", "sort": True, "duplicates": "first", "missing": 4.5},
+        {"names": ["x", "y"], "drop": "g", "sort": True, "duplicates": "first", "na_values": 4.5},
         {"time": [], "names": ["x"], "drop": ["g", "t"]},
     ],
 )

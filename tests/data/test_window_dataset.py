@@ -368,9 +368,9 @@ def test_half_storage_halves_the_memory_and_keeps_the_values(dtype):
     assert half[0] == pytest.approx(full[0], rel=2**-8)
     assert not np.array_equal(half[0], full[0])
     assert np.array_equal(half[1], full[1])
-    assert rk.describe(values, spec).parts["all"].bytes_held == 300 * 4 * 4
+    assert rk.window_report(values, spec).parts["all"].bytes_held == 300 * 4 * 4
     # The targets, which lie among the features, are kept apart in full precision.
-    assert rk.describe(values, spec, dtype=dtype).parts["all"].bytes_held == 300 * (4 * 2 + 4)
+    assert rk.window_report(values, spec, dtype=dtype).parts["all"].bytes_held == 300 * (4 * 2 + 4)
 
 
 @pytest.mark.parametrize("by_group", [False, True])
@@ -407,7 +407,7 @@ def test_a_memory_map_is_read_where_it_is(tmp_path, by_group):
     )
     for a, b in zip(from_map, in_memory, strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-6)
-    report = rk.describe(series, spec, scaler=scaler)
+    report = rk.window_report(series, spec, scaler=scaler)
     assert report.parts["all"].bytes_held == 0
 
 
@@ -528,7 +528,7 @@ def test_a_missing_window_says_what_stands_in_its_way():
     with pytest.raises(ValueError, match="do not fit the 5 rows that this part may predict"):
         rk.window_dataset(part, rk.WindowSpec(25), batch_size=8)
     one_row = rk.TimeSeries(np.arange(31.0), group=[0] * 30 + [1])
-    report = rk.describe(one_row, rk.WindowSpec(10)).parts["all"]
+    report = rk.window_report(one_row, rk.WindowSpec(10)).parts["all"]
     assert (report.windows, report.groups_without_window) == (20, 1)
 
 

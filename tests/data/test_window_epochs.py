@@ -62,7 +62,7 @@ def epochs_of(make, model, epoch=0, initial=0):
     model.compile(keras.optimizers.SGD(0.0), "mae")
     model.layers[-1].kernel_initializer = keras.initializers.Zeros()
     losses = Losses()
-    told = [epoch] if isinstance(epoch, rk.FitEpoch) else []
+    told = [epoch] if isinstance(epoch, rk.data.FitEpoch) else []
     model.fit(
         data,
         initial_epoch=initial,
@@ -87,7 +87,7 @@ def plain_model(built):
 def test_fit_shows_the_epochs_of_the_seed(make, built):
     assert epochs_of(make, plain_model(built)) == [0, 1, 2]
     assert epochs_of(make, plain_model(built), epoch=2) == [2, 3, 4]
-    assert epochs_of(make, plain_model(built), epoch=rk.FitEpoch(), initial=4) == [4, 5, 6]
+    assert epochs_of(make, plain_model(built), epoch=rk.data.FitEpoch(), initial=4) == [4, 5, 6]
 
 
 def test_strategies_show_the_epochs_of_the_seed():
@@ -167,7 +167,7 @@ def test_keras_calls_move_the_loader_on_only_after_an_epoch():
 
 
 def test_one_callback_serves_several():
-    epoch = rk.FitEpoch()
+    epoch = rk.data.FitEpoch()
     loaders = [made(rk.WindowLoader, epoch), made(rk.WindowLoader, epoch, shard=(2, 1))]
     epoch.on_epoch_begin(5)
     assert [loader.epoch for loader in loaders] == [5, 5]

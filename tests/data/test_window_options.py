@@ -1,4 +1,4 @@
-"""The options of window_dataset, WindowLoader and describe: one list that everyone sees."""
+"""The options of window_dataset, WindowLoader and window_report: one list that everyone sees."""
 
 import inspect
 
@@ -7,7 +7,7 @@ import pytest
 
 import keras_rnnkit as rk
 
-TAKERS = [rk.window_dataset, rk.WindowLoader, rk.describe]
+TAKERS = [rk.window_dataset, rk.WindowLoader, rk.window_report]
 
 
 @pytest.mark.parametrize("taker", TAKERS)
@@ -45,8 +45,8 @@ def test_mypy_sees_the_options(tmp_path):
         "spec = rk.WindowSpec(4)\n"
         "rk.window_dataset([1.0], spec, batch_size=4, shufle=True)\n"
         "rk.WindowLoader([1.0], spec, shufle=True)\n"
-        "rk.describe([1.0], spec, shuffle=True, missing='drop')\n"
-        "rk.describe([1.0], spec, missing='dorp')\n"
+        "rk.window_report([1.0], spec, shuffle=True, missing='drop')\n"
+        "rk.window_report([1.0], spec, missing='dorp')\n"
         "loader: rk.WindowLoader = rk.WindowLoader([1.0], spec=spec)\n"
     )
     flags = ["--ignore-missing-imports", "--follow-imports=silent", "--no-error-summary"]

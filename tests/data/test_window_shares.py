@@ -107,7 +107,7 @@ class Engine:
 def test_jax_is_fed_equal_parts_once(processes, devices, automatic, options, error, monkeypatch):
     if BACKEND != "jax":
         pytest.skip("keras.distribution is JAX's")
-    epoch = rk.FitEpoch()
+    epoch = rk.data.FitEpoch()
     Engine(processes, devices, automatic, monkeypatch)
     loader = loader_of(epoch=epoch, **options)
     if options.get("shard") == "auto":
@@ -127,7 +127,7 @@ def test_workers_that_stay_follow_the_epoch(context):
     torch = pytest.importorskip("torch")
     if BACKEND != "torch":
         pytest.skip("DataLoader is torch's")
-    loader = loader_of(epoch=rk.FitEpoch())
+    loader = loader_of(epoch=rk.data.FitEpoch())
     batches = torch.utils.data.DataLoader(
         loader,
         batch_size=None,
@@ -142,7 +142,7 @@ def test_workers_that_stay_follow_the_epoch(context):
 
 
 def test_a_copy_counts_for_itself_and_holds_no_model():
-    epoch = rk.FitEpoch()
+    epoch = rk.data.FitEpoch()
     loader = loader_of(epoch=epoch)
     small = len(pickle.dumps(loader))
     model = keras.Sequential([keras.Input((1, 1)), keras.layers.Dense(50_000)])

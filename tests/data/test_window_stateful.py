@@ -51,7 +51,7 @@ def test_every_window_comes_up_once_and_each_row_goes_on(sizes, batch_size, hole
             assert index["begins"][row] == (not goes_on)
         before, groups = inputs, index["group"]
     assert sorted(shown) == expected
-    part = rk.describe(series, spec, batch_size=batch_size, stateful_batches=True).parts["all"]
+    part = rk.window_report(series, spec, batch_size=batch_size, stateful_batches=True).parts["all"]
     assert part.padding == len(loader) * batch_size - len(expected)
     assert part.begins == sum(int(index["begins"].sum()) for *_, index in loader)
 
@@ -72,13 +72,13 @@ def test_no_series_is_left_out():
 
 
 def test_describe_tells_of_them():
-    report = rk.describe(
+    report = rk.window_report(
         panel([70, 30]), rk.WindowSpec(5, stride=5), batch_size=4, stateful_batches=True
     )
     lines = [line.split() for line in str(report).splitlines()]
     assert ["rows", "of", "weight", "0", "2"] in lines
     assert ["rows", "to", "reset", "5"] in lines
-    assert "weight 0" not in str(rk.describe(panel([70, 30]), rk.WindowSpec(5, stride=5)))
+    assert "weight 0" not in str(rk.window_report(panel([70, 30]), rk.WindowSpec(5, stride=5)))
 
 
 def test_options_that_do_not_go_with_them_are_refused():

@@ -62,23 +62,23 @@ def test_labels_cut_out_of_the_inputs_are_seen():
     message = "windows of val read 24 target rows of train as inputs"
     with pytest.raises(ValueError, match=message):
         rk.check_split(parts, spec=bare)
-    report = rk.describe(parts, bare)
+    report = rk.window_report(parts, bare)
     assert report.read_across == {("val", "train"): 24, ("test", "val"): 24}
     assert "leak if inputs serve as targets: windows of val read 24 target rows" in str(report)
     for harmless in (rk.WindowSpec.every_step(25), rk.WindowSpec(25), rk.WindowSpec(1, targets=())):
         rk.check_split(parts, spec=harmless)
-        assert rk.describe(parts, harmless).read_across == {}
+        assert rk.window_report(parts, harmless).read_across == {}
     # Every third row is read: the last eight of the part before.
-    apart = rk.describe(parts, rk.WindowSpec(25, step=3, stride=3, targets=()))
+    apart = rk.window_report(parts, rk.WindowSpec(25, step=3, stride=3, targets=()))
     assert apart.read_across["val", "train"] == 8
 
 
 def test_targets_that_the_inputs_show_are_counted():
     series = rk.TimeSeries(np.zeros((60, 2)), names=["T", "p"])
-    report = rk.describe(series, rk.WindowSpec.every_step(10, targets=["T"]))
+    report = rk.window_report(series, rk.WindowSpec.every_step(10, targets=["T"]))
     assert (report.leaked_targets, report.leaked_steps) == (("T",), (9, 10))
     assert "in 9 of 10 target rows; only a model that reads no later" in str(report)
-    report = rk.describe(series, rk.WindowSpec.every_step(10, shift=0))
+    report = rk.window_report(series, rk.WindowSpec.every_step(10, shift=0))
     assert report.leaked_targets == ("T", "p")
     assert str(report).endswith("leak: targets among the inputs: T, p")
     for harmless in (
@@ -86,7 +86,7 @@ def test_targets_that_the_inputs_show_are_counted():
         rk.WindowSpec(10, step=3, delay=-1, targets=["T"]),  # a row that is passed over
         rk.WindowSpec(10, delay=-12, targets=["T"]),
     ):
-        assert rk.describe(series, harmless).leaked_targets == ()
+        assert rk.window_report(series, harmless).leaked_targets == ()
 
 
 @pytest.mark.parametrize("step", [1, 4])
@@ -109,7 +109,7 @@ def test_a_list_of_delays_gives_each_target_row(tmp_path, step, features):
     frame = rk.to_frame(targets, series, spec, backend="pandas")
     assert np.array_equal((frame["time"] - frame["origin"])[:6], [1, 6, 24] * 2)
     assert np.array_equal(frame["prediction"], frame["truth"])
-    report = rk.describe(series, spec).parts["all"]
+    report = rk.window_report(series, spec).parts["all"]
     assert report.target_rows == len(np.unique(ahead))
 
 
@@ -143,10 +143,13 @@ def test_a_missing_value_costs_the_windows_that_read_it():
     values[3000, 0] = np.nan
     series = rk.TimeSeries(values, names=["x", "y"])
     spec = rk.WindowSpec(720, step=6, delay=144, targets=["y"])
-    assert rk.describe(series, spec).parts["all"].missing == 120
-    assert rk.describe(series, dataclasses.replace(spec, features=["y"])).parts["all"].missing == 0
+    assert rk.window_report(series, spec).parts["all"].missing == 120
+    assert (
+        rk.window_report(series, dataclasses.replace(spec, features=["y"])).parts["all"].missing
+        == 0
+    )
     spec = dataclasses.replace(spec, features=["y"], targets=["x"])
-    assert rk.describe(series, spec).parts["all"].missing == 1
+    assert rk.window_report(series, spec).parts["all"].missing == 1
 
 
 def test_labels_once_a_week_give_their_windows():

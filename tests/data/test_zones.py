@@ -131,7 +131,7 @@ def test_a_split_by_date_cuts_at_local_midnight(zone):
         "2024-10-27 00:00",
         "2024-11-04 00:00",
     ]
-    report = rk.describe(parts, rk.WindowSpec(3))
+    report = rk.window_report(parts, rk.WindowSpec(3))
     assert report.parts["val"].first_target == "2024-10-27 00:00:00"
     assert report.parts["train"].last_target == "2024-10-26 23:00:00"
     assert f"times: {zone}" in str(report)

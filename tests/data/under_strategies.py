@@ -20,7 +20,7 @@ def main():
         tf.distribute.OneDeviceStrategy("CPU:0"),
     ):
         for make in (rk.window_dataset, rk.WindowLoader):
-            for first in (0, 2, rk.FitEpoch()):
+            for first in (0, 2, rk.data.FitEpoch()):
                 with strategy.scope():
                     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)])
                     expected = [2, 3, 4] if first else [0, 1, 2]

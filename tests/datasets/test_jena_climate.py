@@ -60,12 +60,12 @@ def check(series):
 
 
 def test_reads_the_csv(record):
-    check(rk.jena_climate(record))
-    check(rk.jena_climate(str(record)))
+    check(rk.datasets.jena_climate(record))
+    check(rk.datasets.jena_climate(str(record)))
 
 
 def test_reads_the_zip(archive):
-    check(rk.jena_climate(archive))
+    check(rk.datasets.jena_climate(archive))
 
 
 def test_downloads_from_the_public_address(archive, monkeypatch):
@@ -75,8 +75,8 @@ def test_downloads_from_the_public_address(archive, monkeypatch):
         asked.append(arguments[:2])
         return archive
 
-    monkeypatch.setattr(sys.modules[rk.jena_climate.__module__], "download", download)
-    check(rk.jena_climate())
+    monkeypatch.setattr(sys.modules[rk.datasets.jena_climate.__module__], "download", download)
+    check(rk.datasets.jena_climate())
     assert asked == [(ADDRESS, 13_568_290)]
 
 
@@ -87,13 +87,13 @@ def test_failed_download_says_how_to_pass_a_path(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(OSError, match=r"404.*pass its path, jena_climate\('jena_climate_2009"):
-        rk.jena_climate()
+        rk.datasets.jena_climate()
 
 
 def test_reads_an_extract_without_the_wind(tmp_path):
     path = tmp_path / "extract.csv"
     path.write_text("Date Time,T (degC)\n01.01.2009 00:10:00,-9999\n01.01.2009 00:20:00,1\n")
-    assert rk.jena_climate(path)["T (degC)"].tolist() == [-9999, 1]
+    assert rk.datasets.jena_climate(path)["T (degC)"].tolist() == [-9999, 1]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_refuses_another_file(tmp_path, text, message):
     path = tmp_path / "other.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"(?s)other\.csv cannot be read as the Jena.*{message}"):
-        rk.jena_climate(path)
+        rk.datasets.jena_climate(path)
 
 
 def test_refuses_a_zip_of_several_tables_and_a_file_that_is_no_zip(tmp_path):
@@ -118,21 +118,21 @@ def test_refuses_a_zip_of_several_tables_and_a_file_that_is_no_zip(tmp_path):
         file.writestr("a.csv", HEADER)
         file.writestr("b.csv", HEADER)
     with pytest.raises(ValueError, match="holds 2 files, expected one"):
-        rk.jena_climate(path)
+        rk.datasets.jena_climate(path)
     path.write_bytes(b"no zip")
     with pytest.raises(ValueError, match="is not a complete archive"):
-        rk.jena_climate(path)
+        rk.datasets.jena_climate(path)
 
 
 @pytest.mark.parametrize("name", ["none.csv", "none.zip"])
 def test_missing_file_is_named(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=name):
-        rk.jena_climate(tmp_path / name)
+        rk.datasets.jena_climate(tmp_path / name)
 
 
 @pytest.mark.skipif(not EXTRACT.exists(), reason=f"the extract of the record is not at {EXTRACT}")
 def test_real_extract_obeys_the_physics_of_the_synthetic_one(magnus, moist_air):
-    weather = rk.jena_climate(EXTRACT)
+    weather = rk.datasets.jena_climate(EXTRACT)
     assert weather.names == COLUMNS[:11]
     assert len(weather.segments()) == 1
     assert (weather.values != -9999).all()

@@ -9,7 +9,7 @@ from keras_rnnkit.datasets.jena_climate import COLUMNS
 
 @pytest.fixture(scope="module")
 def weather():
-    return rk.synthetic_weather()
+    return rk.datasets.synthetic_weather()
 
 
 def test_has_the_columns_of_the_record_every_ten_minutes(weather):
@@ -78,18 +78,21 @@ def test_pauses_and_loses_its_wind_now_and_then(weather):
 
 
 def test_same_seed_gives_the_same_record_and_another_seed_another():
-    first, again = rk.synthetic_weather(days=200, seed=3), rk.synthetic_weather(days=200, seed=3)
+    first, again = (
+        rk.datasets.synthetic_weather(days=200, seed=3),
+        rk.datasets.synthetic_weather(days=200, seed=3),
+    )
     np.testing.assert_array_equal(first.values, again.values)
     np.testing.assert_array_equal(first.time, again.time)
-    other = rk.synthetic_weather(days=200, seed=4)["T (degC)"]
+    other = rk.datasets.synthetic_weather(days=200, seed=4)["T (degC)"]
     assert np.corrcoef(first["T (degC)"][:10000], other[:10000])[0, 1] < 0.99
 
 
 def test_one_day_is_enough():
-    assert rk.synthetic_weather(days=1).values.shape == (144, 14)
+    assert rk.datasets.synthetic_weather(days=1).values.shape == (144, 14)
 
 
 @pytest.mark.parametrize("days", [0, -3, 1.5, True, "30"])
 def test_refuses_lengths_that_are_none(days):
     with pytest.raises(ValueError, match="days= must be a whole number of at least 1"):
-        rk.synthetic_weather(days=days)
+        rk.datasets.synthetic_weather(days=days)

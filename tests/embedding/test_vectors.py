@@ -183,14 +183,16 @@ def test_table(tmp_path):
 
 
 def test_warning_below_a_threshold():
-    with pytest.warns(rk.CoverageWarning, match=r"1 of 3 words.*warn_below=0\.5.*Missing first: b"):
+    with pytest.warns(
+        rk.embedding.CoverageWarning, match=r"1 of 3 words.*warn_below=0\.5.*Missing first: b"
+    ):
         rk.load_vectors({"a": [1]}, ["a", "b", "c"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rk.load_vectors({"a": [1]}, ["a", "b", "c"], warn_below=None)
         rk.load_vectors({"a": [1]}, ["a", "b", "c"], warn_below=0.3)
         rk.load_vectors({"a": [1]}, ["a", "b", "c"], counts={"a": 2, "b": 1})
-    with pytest.warns(rk.CoverageWarning):
+    with pytest.warns(rk.embedding.CoverageWarning):
         rk.load_vectors({"a": [1]}, ["a", "b", "c"], counts={"a": 2, "b": 1}, warn_below=0.7)
 
 

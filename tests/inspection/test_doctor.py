@@ -235,7 +235,7 @@ def test_memory_growth_off(monkeypatch):
         return
     assert (grows.level, error.level) == ("warning", "warning")
     assert "takes the memory of a GPU all at once" in grows.found
-    assert "rk.allow_memory_growth()" in grows.advice
+    assert "rk.inspection.allow_memory_growth()" in grows.advice
     assert error.found.startswith("yes: memory growth is off")
 
 
@@ -363,23 +363,26 @@ def test_keras_2_behind_tf_keras(monkeypatch):
 
 @pytest.mark.backends
 def test_allow_memory_growth(monkeypatch):
-    said = rk.allow_memory_growth()
+    said = rk.inspection.allow_memory_growth()
     assert ("sees no GPU" in said) == (BACKEND != "torch")
     grown = plant_gpu(monkeypatch, grows=False)
     if BACKEND == "tensorflow":
-        assert rk.allow_memory_growth() == "TensorFlow takes the memory of 1 GPU(s) as it needs it."
+        assert (
+            rk.inspection.allow_memory_growth()
+            == "TensorFlow takes the memory of 1 GPU(s) as it needs it."
+        )
         assert [gpu.name for gpu in grown] == ["/physical_device:GPU:0"]
-        rk.allow_memory_growth()
+        rk.inspection.allow_memory_growth()
         assert len(grown) == 1
         monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         assert kernels.current().machine().grows
     elif BACKEND == "jax":
         with pytest.warns(UserWarning, match="XLA_PYTHON_CLIENT_PREALLOCATE=false"):
-            rk.allow_memory_growth()
+            rk.inspection.allow_memory_growth()
         monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        assert rk.allow_memory_growth() == "JAX takes GPU memory as it needs it."
+        assert rk.inspection.allow_memory_growth() == "JAX takes GPU memory as it needs it."
     else:
-        assert "nothing to set" in rk.allow_memory_growth()
+        assert "nothing to set" in rk.inspection.allow_memory_growth()
 
 
 @on_tensorflow
@@ -392,7 +395,7 @@ def test_allow_memory_growth_says_when_it_is_too_late(monkeypatch):
     experimental = kernels.current().tf.config.experimental
     monkeypatch.setattr(experimental, "set_memory_growth", refuse)
     with pytest.raises(RuntimeError, match=r"too late: .* before the first layer or tensor"):
-        rk.allow_memory_growth()
+        rk.inspection.allow_memory_growth()
 
 
 @on_tensorflow

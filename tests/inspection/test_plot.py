@@ -266,7 +266,7 @@ def lstm_trace(time=40, units=6, mask=None):
     states = {name: rng.normal(size=(3, time, units)) for name in ("h", "c")}
     gates = {name: rng.uniform(size=(3, time, units)) for name in "ifgo"}
     gates["g"] = gates["g"] * 2 - 1
-    return rk.Trace("memory", "LSTM", states["h"], states, gates, mask, "")
+    return rk.inspection.Trace("memory", "LSTM", states["h"], states, gates, mask, "")
 
 
 WORDS = np.array([f"word{step}" for step in range(40)])

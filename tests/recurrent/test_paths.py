@@ -53,7 +53,7 @@ def test_each_condition_that_fails_is_named_and_keeps_the_kernel_away(
     assert path.path == ("loop" if options.get("unroll") else kernels.current().LOOP)
     assert not ran(layer, training=True)
     assert condition in str(report)
-    with pytest.raises(rk.SlowPathError, match=condition):
+    with pytest.raises(rk.inspection.SlowPathError, match=condition):
         rk.explain_path(layer, training=True, strict=True)
 
 

@@ -74,7 +74,7 @@ def reviews():
 
 
 def all_texts(path):
-    found = rk.imdb_reviews(path, val=0)
+    found = rk.datasets.imdb_reviews(path, val=0)
     return sorted(found.train.texts + found.test.texts)
 
 
@@ -117,5 +117,5 @@ def test_a_tar_damaged_before_it_was_packed_loses_no_review_in_silence(tmp_path)
         if plain.startswith(damaged.rstrip(b"\0")):
             continue  # zeros from some place on: to tar, an archive that ends there
         path.write_bytes(gzip.compress(damaged, 1))
-        found = outcome(path, lambda: rk.imdb_reviews(path, val=0))
+        found = outcome(path, lambda: rk.datasets.imdb_reviews(path, val=0))
         assert found is None or len(found.train) + len(found.test) + len(found.empty) == 30

@@ -23,7 +23,7 @@ keras.distribution.set_distribution(distribution)
 keras.utils.set_random_seed(1)
 
 train, val, test = rk.split(rk.read_csv(sys.argv[1]), train=0.7, val=0.15)
-epoch = rk.FitEpoch()
+epoch = rk.data.FitEpoch()
 loader = rk.WindowLoader(
     train,
     rk.WindowSpec(lookback=24, targets=["OT"]),

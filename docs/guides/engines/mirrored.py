@@ -17,7 +17,7 @@ strategy = tf.distribute.MirroredStrategy([d.name for d in tf.config.list_logica
 keras.utils.set_random_seed(1)
 
 train, val, test = rk.split(rk.read_csv(sys.argv[1]), train=0.7, val=0.15)
-epoch = rk.FitEpoch()
+epoch = rk.data.FitEpoch()
 dataset = rk.window_dataset(
     train,
     rk.WindowSpec(lookback=24, targets=["OT"]),

@@ -18,7 +18,7 @@ keras.utils.set_random_seed(1)
 
 BATCH = 64  # of all workers together
 train, val, test = rk.split(rk.read_csv(sys.argv[1]), train=0.7, val=0.15)
-epoch = rk.FitEpoch()
+epoch = rk.data.FitEpoch()
 dataset = rk.window_dataset(
     train,
     rk.WindowSpec(lookback=24, targets=["OT"]),
