@@ -41,7 +41,7 @@ CELLS = {
 }
 NAMES = [*CELLS, "MinGRU, two layers"]
 FOR_ADDING = ["SimpleRNN", "MinGRU", "MinGRU, two layers", "GRU", "LSTM"]
-MOST = {100: 1500, 400: 1000, 1000: 500}  # training steps at each length of the adding problem
+MOST = {100: 1500, 400: 1000, 1000: 1000}  # training steps at each length of the adding problem
 
 
 def layers_for(name, units, **options):
