@@ -54,6 +54,8 @@ def layers_for(name, units, **options):
 def spread(values, digits):
     """The median, and the lowest and the highest in brackets; infinite is never."""
     shown = ["never" if np.isinf(v) else f"{v:,.{digits}f}" for v in sorted(values)]
+    if len(set(shown)) == 1:
+        return shown[0]
     return f"{shown[len(shown) // 2]} ({shown[0]} to {shown[-1]})"
 
 
