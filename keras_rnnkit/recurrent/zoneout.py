@@ -14,7 +14,7 @@ from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Seed
 from keras_rnnkit.recurrent.classical import StateCell
 from keras_rnnkit.recurrent.own_cell import DropsOut
-from keras_rnnkit.recurrent.states import starts_of
+from keras_rnnkit.recurrent.starts import starts_of
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 

@@ -55,8 +55,9 @@ def step_model(
         the first cell of a stack; `conv1d_inputs` for the inputs that a convolution still reads,
         (batch, steps, features), the oldest first; and `rnn_output` where a masked step shows the
         output before, and that is no state. An input of `model` that gives a layer's initial
-        states is that layer's state. States have the dtype that their layer computes in. `Stream`
-        has them before the first step, and keeps them.
+        states is that layer's state; one that gives a `reset` (batch, time) goes in as (batch,).
+        States have the dtype that their layer computes in. Those before the first step, learned
+        ones too, are `rk.Stream(step).states`; `Stream` also keeps them.
 
     Raises:
         ValueError: If a layer or operation needs time steps that are to come, or is not known to
