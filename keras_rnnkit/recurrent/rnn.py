@@ -10,12 +10,13 @@ import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import kernels, masks, replay
-from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, given
+from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, flag, given
 from keras_rnnkit.recurrent.classical import StateCell
 from keras_rnnkit.recurrent.equations import (
     Equations,
     equations_of,
     require_named,
+    step_of,
     with_dropped_weights,
 )
 from keras_rnnkit.recurrent.linear_scan import linear_scan
@@ -116,6 +117,8 @@ class RecurrentLayer(Starts, keras.layers.RNN):
                 "are made there, and it has none to carry. Make the layer with stateful=True, or "
                 "from its get_config(), and give it these weights by set_weights."
             )
+        if name in ("return_state_sequences", "save_states", "learn_initial_state"):
+            value = flag(name, value)
         if name == "save_states" and value and not self.stateful:
             raise ValueError(
                 "`save_states=True` saves the states that a stateful layer carries; received "
@@ -515,19 +518,18 @@ class RNN(RecurrentLayer):
             inputs, by_equations = self.by_equations(settled)
             last, kept = self.loop(settled, [inputs], settled.states, by_equations)
             return Result(last[0], kept[0] if kept else None, last, kept)
-        cell_arguments = inspect.signature(self.cell.call).parameters
-        kwargs = {"training": settled.training} if "training" in cell_arguments else {}
-
+        take = step_of(self.cell, settled.training)
         cells = _cells(self.cell, settled.states) if settled.training else []
         zoned = [(cell, states) for cell, states in cells if isinstance(cell, Zoneout)]
         lead = ops.shape(settled.sequences)[:2]
-        noise = [cell.draw(lead, states) for cell, states in zoned]
+        noise = [each for cell, states in zoned for each in cell.draw(lead, states)]
 
         def step(states: Any, inputs_t: Any) -> list[Any]:
-            for (cell, _), drawn in zip(zoned, inputs_t[1:], strict=False):
-                cell.noise = drawn
+            drawn = iter(inputs_t[1:])
+            for cell, of_cell in zoned:
+                cell.noise = [next(drawn) for _ in tree.flatten(of_cell)]
             nested = tree.pack_sequence_as(settled.states, list(states)[1:])
-            output, new = self.cell(inputs_t[0], nested, **kwargs)
+            output, new = take(inputs_t[0], nested)
             return [output, *tree.flatten(new)]
 
         starts = [None, *tree.flatten(settled.states)]

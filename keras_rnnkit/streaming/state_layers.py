@@ -1,6 +1,5 @@
 """The layers of a step model that take states in and hand the new ones out."""
 
-import inspect
 from typing import Any
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import masks
-from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.equations import equations_of, step_of
 from keras_rnnkit.recurrent.own_cell import Cell
 from keras_rnnkit.recurrent.rnn import output_shape
 from keras_rnnkit.recurrent.starts import Starts
@@ -176,9 +175,7 @@ class RecurrentStep(Starts, StateLayer):
         if equations_of(self.cell) is not None:
             sequences = ops.cast(sequences, self.compute_dtype)
         nested = tree.pack_sequence_as(self.get_initial_state(1), states)
-        arguments = inspect.signature(self.cell.call).parameters
-        training = {"training": False} if "training" in arguments else {}
-        output, new = self.cell(sequences[:, 0], list(nested), **training)
+        output, new = step_of(self.cell, False)(sequences[:, 0], list(nested))
         after = tree.flatten(new)
         if mask is not None:
             pairs = zip(after, states, strict=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_rnnkit.recurrent.arguments import flag
 from keras_rnnkit.streaming.walk import Walk, require_graph
 
 
@@ -62,7 +63,8 @@ def step_model(
     Raises:
         ValueError: If a layer or operation needs time steps that are to come, or is not known to
             act on each by itself; if the model is subclassed or not built, or has no input with a
-            time axis; if `batch_size` is no positive whole number, or `static` names no input.
+            time axis; if `batch_size` is no positive whole number, `copy` no boolean, or
+            `static` names no input.
 
     >>> import keras
     >>> import numpy as np
@@ -80,6 +82,7 @@ def step_model(
     True
     """
     require_batch_size(batch_size)
+    flag("copy", copy)
     require_graph(model)
     names = [given.name for given in model.inputs]
     if isinstance(static, str) or not set(static) <= set(names):
