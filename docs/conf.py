@@ -200,7 +200,8 @@ def find_undocumented(app: Any, env: Any) -> None:
         members = vars(value)["__all__"] if inspect.ismodule(value) else [None]
         for member in members:
             full = f"keras_rnnkit.{name}" + (f".{member}" if member else "")
-            if full not in documented:
+            flat = member and getattr(rk, member, None) is getattr(value, member)
+            if full not in documented and not flat:
                 logging.getLogger(__name__).warning("%s has no page in the reference", full)
 
 
