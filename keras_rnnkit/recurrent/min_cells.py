@@ -37,7 +37,7 @@ class MinGRUCell(_MinCell):
         h_t = (1 - z_t) \odot h_{t-1} + z_t \odot n_t
 
     One state, `h`, which is the output; gates `z` and `n`, in the order of the kernel's blocks.
-    Here z is the weight of the new value, as in the paper; in Keras's GRU it is that of the old one.
+    Here z weights the new value, as in the paper; in Keras's GRU it weights the old one.
     In `rk.RNN` all time steps are computed at once. The arguments are those of `rk.Cell`.
 
     Source: Feng et al., Were RNNs all we needed?, 2024.
