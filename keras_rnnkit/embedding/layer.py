@@ -328,8 +328,7 @@ class GloVeEmbedding(keras.layers.Embedding):
     def _refuse_beyond(self, inputs: Any) -> None:
         """Refuse an index that is no row, where values are known.
 
-        Else JAX would give NaN, TensorFlow an error without the layer's name, and both the last row
-        for -1.
+        Else JAX would give NaN, TensorFlow an error without the layer's name.
         """
         try:
             indices = np.asarray(inputs)
@@ -354,11 +353,9 @@ class GloVeEmbedding(keras.layers.Embedding):
         Returns:
             The rows, `(*inputs.shape, dim)`.
         """
-        inputs = _dense(inputs)
+        inputs = self._indices(inputs)
         if self._free is None:
             return self._blank_padding(inputs, super().call(inputs))
-        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
-            inputs = ops.cast(inputs, "int32")
         slots = ops.take(self._slots, inputs, axis=0)
         rows = self._merge(slots, ops.take(self._embeddings, inputs, axis=0))
         return ops.cast(rows, self.compute_dtype)
@@ -369,8 +366,18 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     def quantized_call(self, inputs: Any, **arguments: Any) -> Any:
         """The same for a quantized layer."""
-        inputs = _dense(inputs)
+        inputs = self._indices(inputs)
         return self._blank_padding(inputs, super().quantized_call(inputs, **arguments))
+
+    def _indices(self, inputs: Any) -> Any:
+        """Rows of the table as whole numbers; a negative one lies beyond it.
+
+        As an index it would count from the end, in code that is compiled without a word.
+        """
+        inputs = _dense(inputs)
+        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
+            inputs = ops.cast(inputs, "int32")
+        return ops.where(inputs < 0, ops.full_like(inputs, self.input_dim), inputs)
 
     def _blank_padding(self, inputs: Any, rows: Any) -> Any:
         """Keep padding at zero, so that neither a gradient nor LoRA changes it."""

@@ -61,6 +61,28 @@ def fit(model, optimizer="adam", epochs=3, ids=IDS):
 
 @pytest.mark.backends
 @pytest.mark.parametrize("freeze_found", [False, True])
+def test_a_negative_index_is_not_the_last_row_in_compiled_code(file, freeze_found):
+    layer = embedding(file, freeze_found=freeze_found)
+    layer(IDS)
+    wrong = ops.convert_to_tensor(np.array([[-1, 2]]))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        rows = ops.convert_to_numpy(jax.jit(lambda ids: layer(ids))(wrong))
+        assert np.isnan(rows[0, 0]).all()
+        np.testing.assert_array_equal(rows[0, 1], ROWS[2])
+    elif keras.backend.backend() == "torch":
+        with pytest.raises(ValueError, match=r"rows of the vocabulary, 0 to 4; received -1"):
+            layer(wrong)
+    else:
+        import tensorflow as tf
+
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            tf.function(layer)(wrong)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("freeze_found", [False, True])
 def test_the_same_rows_wherever_it_is_built(file, freeze_found):
     direct = embedding(file, freeze_found=freeze_found)
     np.testing.assert_array_equal(ops.convert_to_numpy(direct(IDS)), ROWS[IDS])
