@@ -16,6 +16,7 @@ from keras_rnnkit.recurrent.arguments import (
     LayerOptions,
     Regularizer,
     Seed,
+    flag,
     given,
 )
 from keras_rnnkit.recurrent.equations import (
@@ -38,7 +39,7 @@ class StateCell(Equations):
 
     def __init__(self, *, return_state: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.return_state = return_state
+        self.return_state = flag("return_state", return_state)
         if return_state:
             self.output_size = self.units * (1 + len(self.state_names))
 
@@ -135,11 +136,10 @@ def _require_projection(projection: Any, units: int) -> None:
 
 
 def require_rate(argument: str, rate: float) -> None:
-    """Raise an error if a share to drop is not in [0, 1)."""
+    """Refuse a share, of what is dropped or kept, that is none."""
     if not isinstance(rate, Real) or not 0 <= rate < 1:
         raise ValueError(
-            f"`{argument}` must be in [0, 1); received {rate!r}. Give the share that is dropped, "
-            "such as 0.2."
+            f"`{argument}` must be in [0, 1); received {rate!r}. Give a share, such as 0.2."
         )
 
 

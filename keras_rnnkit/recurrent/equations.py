@@ -10,7 +10,10 @@ Both accept any number of axes between the batch and the features: one step, or 
 the state before each is known.
 """
 
+import functools
+import inspect
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -309,6 +312,13 @@ _OF_KERAS: dict[type, type[Equations]] = {
     keras.layers.LSTMCell: LSTMEquations,
     keras.layers.GRUCell: GRUEquations,
 }
+
+
+def step_of(cell: Any, training: Any) -> Callable[[Any, Any], Any]:
+    """Return what takes a step of any cell: `(inputs, states) -> (output, states)`."""
+    knows = "training" in inspect.signature(cell.call).parameters
+    take = cell if callable(cell) else cell.call
+    return functools.partial(take, training=training) if knows else take
 
 
 def equations_of(cell: Any) -> type[Equations] | None:

@@ -162,16 +162,6 @@ def put_back(layer: Any, samples: Any = None) -> None:
         variable.assign(start)
 
 
-def starts_of(cell: Any, batch_size: Any, dtype: str) -> Any:
-    """Return the initial states of a cell, nested as in the cell."""
-    if isinstance(cell, keras.layers.StackedRNNCells):
-        return [starts_of(one, batch_size, dtype) for one in cell.cells]
-    if getattr(cell, "get_initial_state", None) is not None:
-        return cell.get_initial_state(batch_size=batch_size)
-    dtype = getattr(cell, "compute_dtype", dtype)
-    return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
-
-
 def _chosen(samples: Any, batch: int) -> Any:
     """Return indices or booleans as one boolean for each sample."""
     if ops.is_tensor(samples) and not kernels.current().is_known(samples):
