@@ -31,7 +31,7 @@ register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
 
 class StateCell(Equations):
-    """What the cells here add to Keras's besides equations: `return_state` and `unpack`."""
+    """What the cells of this package add to Keras's: `return_state` and `unpack`."""
 
     units: int
     name: str
@@ -87,7 +87,7 @@ class StateCell(Equations):
         return tuple(cut(outputs, sizes))
 
     def get_config(self) -> dict[str, Any]:
-        """Return Keras's configuration, what it leaves out, and what these cells add."""
+        """Return Keras's configuration and the arguments that it leaves out."""
         config = {**super().get_config(), "return_state": self.return_state}  # type: ignore[misc]
         for name in ("implementation", "weight_dropout", "projection"):
             if hasattr(self, name):
@@ -96,10 +96,10 @@ class StateCell(Equations):
 
 
 class ClassicalCell(StateCell):
-    """What the three cells add to that: `weight_dropout`.
+    """`weight_dropout` for the three classical cells.
 
-    Its mask is drawn and let go of with those of `recurrent_dropout`, at which any
-    `keras.layers.RNN` does so once a pass.
+    Its mask is drawn and dropped together with those of `recurrent_dropout`, as any
+    `keras.layers.RNN` does once a pass.
     """
 
     weight_mask: Any = None
@@ -124,7 +124,7 @@ class ClassicalCell(StateCell):
 
 
 def _require_projection(projection: Any, units: int) -> None:
-    """Refuse a width that h cannot be projected to."""
+    """Raise an error for a width that h cannot be projected to."""
     if projection is None:
         return
     whole = isinstance(projection, int) and not isinstance(projection, bool)

@@ -123,9 +123,9 @@ def reset_states(model: Any, samples: Any = None) -> None:
 
 
 def value_of(variable: keras.Variable) -> Any:
-    """Return a variable's value: an array of its own, or a tensor where code is being compiled.
+    """Return a variable's value: a copy as an array, or a tensor in code that is being compiled.
 
-    By way of a tensor: what Keras does with its own variables NumPy 2 deprecates.
+    The copy is made of a tensor, since NumPy 2 deprecates how Keras converts its variables.
 
     Raises:
         ValueError: If each replica of a strategy has its own.
@@ -143,7 +143,7 @@ def value_of(variable: keras.Variable) -> Any:
 
 
 def put_back(layer: Any, samples: Any = None) -> None:
-    """Give a layer's carried states what its cell begins with, in some samples or in all.
+    """Set the carried states of a layer to the cell's initial ones, for some samples or for all.
 
     Args:
         layer: A recurrent layer, Keras's own or one of these.
@@ -163,7 +163,7 @@ def put_back(layer: Any, samples: Any = None) -> None:
 
 
 def _chosen(samples: Any, batch: int) -> Any:
-    """Samples as one boolean a sample."""
+    """Return indices or booleans as one boolean for each sample."""
     if ops.is_tensor(samples) and not kernels.current().is_known(samples):
         if keras.backend.standardize_dtype(samples.dtype) == "bool":
             fits = tuple(samples.shape) == (batch,)
