@@ -74,7 +74,7 @@ def generate_shops(shops):
 
 
 if CSV is None:
-    print("Data: GENERATED shops. For a file of yours set CSV.\n")
+    print("Data: GENERATED shops. For a file of yours set CSV (--csv FILE).\n")
     table = generate_shops(SHOPS)
 else:
     table = rk.read_csv(CSV, time=TIME, group=GROUP, names=[TARGET, *KNOWN], sort=True)

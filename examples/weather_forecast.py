@@ -54,7 +54,7 @@ folder.mkdir(parents=True, exist_ok=True)
 # Weather stations write -9999 where they have no value, and some rows twice.
 
 if CSV is None:
-    print("Data: SYNTHETIC weather, made by a formula. For a file of yours set CSV.\n")
+    print("Data: SYNTHETIC weather, made by a formula. For a file of yours set CSV (--csv FILE).\n")
     series = rk.datasets.synthetic_weather(days=DAYS)
 else:
     series = rk.read_csv(CSV, time=TIME, na_values=[-9999], sort=True, duplicates="first")
