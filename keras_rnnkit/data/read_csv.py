@@ -60,7 +60,9 @@ def read_csv(
     From `delimiter` on the arguments are those of pandas. Empty lines are skipped, and in a file
     with times also lines of empty cells. An empty cell, `NA`, `#N/A`, `NaN`, `null`, `-`, `?` or
     `.` is a missing value. Columns without a name are left out, except one of dates, as pandas
-    writes an index.
+    writes an index. A header with one name too few is that of a first column of row names, which
+    has no name, if these all differ, are not numbers or count the rows, and no two columns beside
+    each other may be one number with a comma in it; otherwise it is an error.
 
     Args:
         path: the file; packed as `.gz`, `.bz2`, `.xz` or a `.zip` with one file in it, it is read

@@ -22,6 +22,8 @@ INFINITE = ("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
 MISSING = [form(word) for word in NOT_AVAILABLE for form in (str, str.upper, str.title)] + ["NaN"]
 CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?( ?[AP]M)?", re.ASCII | re.IGNORECASE)
 MONTH = r"(\d{1,4}|(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)"
+TIME_NAME = re.compile(r"time|date|date[-_ ]?time|time[-_ ]?stamp", re.IGNORECASE)
+TORN = re.compile(r"[+-]?\d+,\d+(\.\d*)?", re.ASCII)
 LIKE_A_DATE = re.compile(rf"{MONTH}[-/., ]+{MONTH}[-/., ]+\d{{2,4}}\b.*", re.ASCII | re.IGNORECASE)
 
 
@@ -87,7 +89,7 @@ class TextTable:
             ]
         else:
             header = [str(place) for place in range(len(rows[0]))]
-        self._header = self._fit(header, rows)
+        self._header = self._fit(header, numbered[self._heads :], given)
         self._find_time(rows)
         # Dates pandas leaves as texts by itself, which takes it less time than to be told.
         self._dates = [p for p, cell in enumerate(rows[0]) if not self._is_number(cell)]
@@ -131,8 +133,11 @@ class TextTable:
             marks, key=lambda mark: (min(line.count(mark) for line in plain), plain[0].count(mark))
         )
 
-    def _fit(self, header: list[str], rows: list[list[str]]) -> list[str]:
+    def _fit(
+        self, header: list[str], numbered: list[tuple[int, list[str]]], given: Sequence[str] | None
+    ) -> list[str]:
         """A name for each column; R and UCI leave out that of the row names."""
+        rows = [row for _, row in numbered]
         more = len(rows[0]) - len(header)
         if self._named and (
             all(map(_is_number, filter(None, header)))
@@ -145,13 +150,45 @@ class TextTable:
                 f"{self._pandas['delimiter'].join(header)!r}. Where it does, pass header=0; for a "
                 "file without names header=None, and names= with those of all columns."
             )
-        if more > 0 and all(not any(row[len(header) :]) for row in rows):
+        if more < 1:
+            return header
+        if all(not any(row[len(header) :]) for row in rows):
             return header + [""] * more
-        if more == 1 and all(len(row) == len(rows[0]) for row in rows):
-            return ["", *header]
-        if more > 0:
+        if (more > 1 and given is None) or any(len(row) != len(rows[0]) for row in rows):
             self._refuse_widths(len(header))
-        return header
+        if given is None and self._has_row_names(header[0], rows):
+            return ["", *header]
+        raise ValueError(
+            f"{self._path}, line {numbered[0][0]}: received {len(rows[0])} cells, and names for "
+            f"{len(header)} columns: {', '.join(map(repr, header))}. If a mark within numbers was "
+            "taken for the delimiter, pass decimal=',' or thousands=',' with delimiter= (numbers "
+            "between commas that hold a comma themselves need quotes). Else pass header="
+            f"{0 if self._named else self._pandas['header']} and names= with names for all "
+            f"{len(rows[0])} columns."
+        )
+
+    def _has_row_names(self, first: str, rows: list[list[str]]) -> bool:
+        """Whether the first column holds row names, and `first` is the name of the second one.
+
+        They are all different, and numbers only if they count the rows. No two neighbouring
+        columns may be one number that the delimiter has torn.
+        """
+        wanted, delimiter, cells = self._wanted, self._pandas["delimiter"], [row[0] for row in rows]
+        if len({*cells}) < len(cells) or first in wanted.group or delimiter == self._thousands:
+            return False
+        if any(map(self._is_number, cells)):
+            if not all(map(str.isdecimal, cells)):
+                return False
+            if any(int(cell) != int(cells[0]) + at for at, cell in enumerate(cells)):
+                return False
+        if delimiter == "," and any(
+            all(TORN.fullmatch(f"{row[at]},{row[at + 1]}") for row in rows)
+            for at in range(len(rows[0]) - 1)
+        ):
+            return False
+        return is_time(rows[0][1]) or not (
+            first in (wanted.time or ()) or TIME_NAME.fullmatch(first)
+        )
 
     def _find_time(self, rows: list[list[str]]) -> None:
         """Find the column of times; or that of dates and that of times of day."""

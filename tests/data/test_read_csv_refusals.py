@@ -1,0 +1,72 @@
+"""read_csv: tables that look right and would be read wrong are refused, with what to pass."""
+
+import numpy as np
+import pytest
+
+import keras_rnnkit as rk
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "rows.csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "cells"),
+    [
+        ("time,T\n2024-01-01,20,5\n2024-01-02,21,7\n", {}, 3),
+        ("Datum,T\n2024-01-01,20,5\n2024-01-02,21,7\n", {}, 3),
+        ("Datum;T\n2024-01-01;20;5\n2024-01-02;21;7\n", {"time": "Datum"}, 3),
+        ("T\n20,5\n21,7\n", {}, 2),
+        ("T\n1,5\n2,7\n", {}, 2),
+        ("T\n1,500\n2,700\n", {"thousands": ","}, 2),
+        ('T\n"a",500\n"b",700\n', {"thousands": ","}, 2),
+        ("store,x\na,20,5\nb,21,7\n", {"group": "store"}, 3),
+        ("store;x\na;20.5;7\nb;21.5;7\n", {"group": "store"}, 3),
+        ("step,x\n0,1,5\n1,1,7\n", {}, 3),
+        ("a;b\n7.5;1;2\n8.5;3;4\n", {}, 3),
+        ("a;b\n1;1;2\n1;3;4\n", {}, 3),
+        ("a;b\n4;1;2\n9;3;4\n", {}, 3),
+        ("time;x\n1;7;2\n2;8;4\n", {}, 3),
+        ("a,b\n2024-01-01,20,5\n", {"header": 0, "names": ["time", "T"]}, 3),
+        ("2024-01-01,20,5\n", {"header": None, "names": ["time", "T"]}, 3),
+        ('"r1";1;2;3\n', {"header": None, "names": ["a", "b"]}, 4),
+    ],
+)
+def test_columns_are_never_shifted_by_a_number_in_two_cells(text, options, cells, write):
+    line = 1 if options.get("header", 0) is None else 2
+    message = rf"line {line}: received {cells} cells, and names for .* names for all {cells} col"
+    with pytest.raises(ValueError, match=message):
+        rk.read_csv(write(text), **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "values", "timed"),
+    [
+        ("Open,High\n2024-01-02,1.5,2\n2024-01-03,1.25,3\n", "Open High", [[1.5, 2], [1.25, 3]], 1),
+        ('"x";"y"\n"1";41;7\n"2";NA;8\n', "x y", [[41, 7], [np.nan, 8]], 0),
+        ('"x"\t"y"\n"Mazda RX4"\t21\t6\n"Datsun 710"\t22\t4\n', "x y", [[21, 6], [22, 4]], 0),
+        ("date,T\n140,2015-02-02 14:19:00,23\n141,2015-02-02 14:20:00,24\n", "T", [[23], [24]], 1),
+        ("x,y\na,1.5,7\nb,2.5,8\n", "x y", [[1.5, 7], [2.5, 8]], 0),
+        ("a;b\n1;2;\n3;4;\n", "a b", [[1, 2], [3, 4]], 0),
+    ],
+)
+def test_row_names_without_a_name_are_left_out(text, names, values, timed, write):
+    series = rk.read_csv(write(text))
+    assert series.names == tuple(names.split())
+    np.testing.assert_array_equal(series.values, values)
+    assert (series.time is not None) == timed
+
+
+def test_what_the_message_on_cells_advises_reads_the_file(write):
+    assert rk.read_csv(write("T\n20,5\n21,7\n"), decimal=",")["T"].tolist() == [20.5, 21.7]
+    thousands = {"thousands": ",", "delimiter": ";"}
+    assert rk.read_csv(write("T\n1,500\n2,700\n"), **thousands)["T"].tolist() == [1500, 2700]
+    path = write("a;b\n4;1;2\n9;3;4\n")
+    series = rk.read_csv(path, header=0, names=["id", "a", "b"])
+    assert series.values.tolist() == [[4, 1, 2], [9, 3, 4]]
