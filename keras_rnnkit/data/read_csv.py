@@ -69,9 +69,9 @@ def read_csv(
             without unpacking.
         time: name of the column of times, or of several that are joined by a space:
             `["Date", "Time"]`, or `["year", "month", "day"]` with `time_format="%Y %m %d"`.
-            Default: the first column whose first value is a date (or fits `time_format`; else the
-            first one of dates such as 20170130); if it has no time of day, then also the first
-            column whose first value is one.
+            Default: of those that are not dropped, the first column whose first value is a date
+            (or fits `time_format`; else the first one of dates such as 20170130); if it has no
+            time of day, then also the first column whose first value is one.
         group: name of the column that says to which series of a panel a row belongs, or of several
             (`["store", "item"]`), which are joined by a space. Labels that are integers in all
             rows become integers.
@@ -82,7 +82,8 @@ def read_csv(
             `"unix_us"`, `"unix_ns"` for seconds, milli-, micro- or nanoseconds since 1970,
             `"excel"` for dates as numbers of a spreadsheet, `"count"` for a counter.
         freq: step of time between rows; see `TimeSeries`.
-        sort: sort the rows by time (in each group); otherwise unsorted rows are an error.
+        sort: sort the rows by time (in each group), which they must have; otherwise unsorted rows
+            are an error.
         duplicates: what to do with several rows of the same time and group: `"error"`, or keep the
             `"first"` or the `"last"`.
         zone: name of the time zone of the times; see `TimeSeries`.
@@ -111,7 +112,8 @@ def read_csv(
     Raises:
         ValueError: no rows, an unknown column, text in place of a number (the error names line and
             column), a number beyond float64, a line with too few or too many cells, times
-            unsorted or twice.
+            unsorted or twice, a column of numbers that is a time by its look or name (`timestamp`,
+            2024013123) and has no role.
         FileNotFoundError: no such file.
 
     Example:

@@ -172,6 +172,13 @@ def build_series(
         wanted: the arguments.
         told: how the file is made, for the manifest of a mapped file.
     """
+    given = {
+        "zone=": wanted.zone is not None,
+        "sort=True": wanted.sort,
+        f"duplicates={wanted.duplicates!r}": wanted.duplicates != "error",
+    }
+    for argument in [each for each in given if given[each] and not wanted.time]:
+        raise ValueError(f"{argument} needs times, and {path} has no column of them: pass time=.")
     if wanted.store is not None:
         folder = Path(wanted.store).parent
         with Spool(folder) as values, Spool(folder) as times, Spool(folder) as codes:
@@ -220,8 +227,6 @@ def _gathered(
             times = finish(into_times.all(), reader.zones, wanted.time_format, wanted.zone, what)
         else:
             times = Times(into_times.all(), read.zone)
-    elif wanted.zone is not None:
-        raise ValueError(f"zone= needs times, and {path} has no column of them: pass time=.")
     values = into_values.all()
     codes = into_codes.all() if wanted.group else None
     if times is not None:
@@ -287,8 +292,7 @@ def _order(times: Times | None, codes: np.ndarray | None, wanted: Wanted) -> np.
         codes: of their groups, in the order of the file.
         wanted: the arguments.
     """
-    sort = wanted.sort and times is not None
-    once = wanted.duplicates != "error" and times is not None
+    sort, once = wanted.sort, wanted.duplicates != "error"
     if not (sort or once):
         if codes is None or (codes[1:] >= codes[:-1]).all():
             return None

@@ -11,7 +11,13 @@ import numpy as np
 from packaging.version import Version
 
 from keras_rnnkit.data.tables import CHUNK_ROWS, Chunk, Wanted
-from keras_rnnkit.data.time_formats import NUMBER, is_compact_date, is_time
+from keras_rnnkit.data.time_formats import (
+    NUMBER,
+    compact_format,
+    is_compact_date,
+    is_time,
+    likely_format,
+)
 from keras_rnnkit.progress import Progress
 
 __all__ = ["TextTable"]
@@ -196,7 +202,11 @@ class TextTable:
         asked = [*(wanted.time or ()), *wanted.group, *wanted.drop, *(wanted.names or ())]
         found: list[int] = []
         if wanted.time is None:
-            cells = list(enumerate(rows[0][: len(header)]))
+            cells = [
+                (place, cell)
+                for place, cell in enumerate(rows[0][: len(header)])
+                if header[place] not in wanted.drop
+            ]
             if time_format is not None:
                 found = [place for place, cell in cells if is_time(cell, time_format)][:1]
                 if not found:
@@ -209,20 +219,42 @@ class TextTable:
                 found = [p for p, cell in cells if not self._is_number(cell) and is_time(cell)][:1]
                 if found and is_time(f"{rows[0][found[0]]} 00:00"):
                     found += [p for p, cell in cells if CLOCK.fullmatch(cell)][:1]
-            compact = [
-                place
-                for place, _ in cells
-                if header[place]
-                and header[place] not in asked
-                and all(place < len(row) and is_compact_date(row[place]) for row in rows)
-            ]
-            found = found or compact[:1]
+            if not found:
+                left = {
+                    place: [cell for cell in column if cell.lower() not in NOT_AVAILABLE]
+                    for place, column in enumerate(zip(*rows, strict=False))
+                    if header[place] and header[place] not in asked
+                }
+                found = [
+                    p for p, column in left.items() if column and all(map(is_compact_date, column))
+                ]
+                found = found[:1]
+                if not found:
+                    self._refuse_numbers_of_time(left)
             asked += [f"Unnamed: {place}" for place in found]
         for place, name in enumerate(header):
             if not name and f"Unnamed: {place}" in asked:  # as pandas calls it
                 header[place] = f"Unnamed: {place}"
         if wanted.time is None:
             wanted.time = [header[place] for place in found]
+
+    def _refuse_numbers_of_time(self, columns: dict[int, list[str]]) -> None:
+        """Refuse numbers that are times by their look, in the first column, or by their name."""
+        for place, cells in columns.items():
+            if not cells or not all(map(NUMBER.fullmatch, cells)):
+                continue
+            name, numbers = self._header[place], [float(cell) for cell in cells]
+            compact = compact_format(cells)
+            if (place == min(columns) and compact) or (
+                TIME_NAME.fullmatch(name) and numbers == sorted(numbers)
+            ):
+                time_format = compact or likely_format(cells[0])
+                raise ValueError(
+                    f"{self._path}: column {name!r} begins with {cells[0]!r}, and may be the time. "
+                    f"If it is, pass time={name!r} and time_format= with {time_format!r} or what "
+                    f"else it holds; if the rows have no time, pass drop={name!r}, or names= with "
+                    "it to keep its numbers."
+                )
 
     def _is_number(self, cell: str) -> bool:
         return _is_number(cell.replace(self._decimal, "."))

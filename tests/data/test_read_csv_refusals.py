@@ -70,3 +70,69 @@ def test_what_the_message_on_cells_advises_reads_the_file(write):
     path = write("a;b\n4;1;2\n9;3;4\n")
     series = rk.read_csv(path, header=0, names=["id", "a", "b"])
     assert series.values.tolist() == [[4, 1, 2], [9, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("column", "time_format"),
+    [
+        ("t 2024010100 2024010101", "%Y%m%d%H"),
+        ("t 202401010000 202401010010", "%Y%m%d%H%M"),
+        ("t 20240101000000 20240101000010", "%Y%m%d%H%M%S"),
+        ("t 202401 202402", "%Y%m"),
+        ("timestamp 1580000000 1580000060", "unix"),
+        ("TimeStamp 1580000000000 1580000060000", "unix_ms"),
+        ("Date 45292 45293", "excel"),
+        ("time 7 9", "count"),
+        ("datetime 0.5 1.5", None),
+    ],
+)
+def test_numbers_that_are_times_are_no_feature(column, time_format, write):
+    name, *cells = column.split()
+    path = write(f"{name},x\n" + "".join(f"{cell},{row}\n" for row, cell in enumerate(cells)))
+    message = f"'{name}' begins with '{cells[0]}', .* pass time='{name}' and time_format= with "
+    with pytest.raises(ValueError, match=message + f"'{time_format or 'count'}'"):
+        rk.read_csv(path)
+    assert rk.read_csv(path, drop=name).names == ("x",)
+    assert rk.read_csv(path, names=[name, "x"]).values[1].tolist() == [float(cells[1]), 1]
+    if time_format:
+        assert len(rk.read_csv(path, time=name, time_format=time_format).time) == 2
+
+
+def test_numbers_that_are_no_times_stay_a_feature(write):
+    for text in ("a,b\n3,202401\n4,202402\n", "a,b\n202413,1\n", "time,b\n3,1\n1,2\n"):
+        assert rk.read_csv(write(text)).time is None
+
+
+@pytest.mark.parametrize("cell", ["", "NA"])
+@pytest.mark.parametrize("row", [0, 1])
+def test_an_empty_cell_does_not_hide_the_times(cell, row, write):
+    cells = ["20240101", "20240102", "20240103"]
+    cells[row] = cell
+    path = write("t,x\n" + "".join(f"{each},1\n" for each in cells))
+    with pytest.raises(ValueError, match=f"column 't': .* received '{cell}' in row {row}"):
+        rk.read_csv(path)
+
+
+@pytest.mark.parametrize("options", [{"sort": True}, {"duplicates": "first"}, {"zone": "UTC"}])
+def test_what_needs_times_says_so(options, write, tmp_path):
+    path = write("a,b\n2,1\n1,2\n")
+    message = rf"{next(iter(options))}=.* needs times, .* pass time="
+    with pytest.raises(ValueError, match=message):
+        rk.read_csv(path, **options)
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pd.read_csv(path).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=message):
+        rk.read_parquet(tmp_path / "rows.parquet", **options)
+
+
+def test_a_column_that_is_dropped_is_no_time(write):
+    path = write("printed,when,clock,x\n2024-05-01,2024-01-01,,1\n2024-05-01,2024-01-02,,2\n")
+    series = rk.read_csv(path, drop=["printed", "clock"])
+    assert series.time[1] == np.datetime64("2024-01-02")
+    path = write("seen,when,x\n10:00,2024-01-01,1\n11:00,2024-01-02,2\n")
+    assert rk.read_csv(path, drop="seen").time[1] == np.datetime64("2024-01-02")
+    path = write("end,start,x\n20240105,20240101,1\n20240105,20240102,2\n")
+    for options in ({}, {"time_format": "%Y%m%d"}):
+        series = rk.read_csv(path, drop="end", **options)
+        assert series.time[1] == np.datetime64("2024-01-02")
