@@ -17,16 +17,29 @@ from keras_rnnkit.data.text_table import TextTable
 
 __all__ = ["read_csv"]
 
+PANDAS = (
+    "sep", "nrows", "quotechar", "quoting", "doublequote", "escapechar", "true_values",
+    "false_values",
+)  # fmt: skip
 OURS = {
     "dtype": "values are float64",
+    "converters": "change the file, or the values of the series",
     "parse_dates": "pass time=",
     "date_format": "pass time_format=",
+    "date_parser": "pass time_format=",
+    "dayfirst": "pass time_format=",
     "index_col": "pass time=",
     "usecols": "pass names= or drop=",
     "chunksize": "pass store=",
     "iterator": "pass store=",
+    "delim_whitespace": r"pass delimiter=r'\s+'",
     "engine": "it is that of C",
     "skip_blank_lines": "empty lines are passed over",
+    "skipinitialspace": "blanks around cells are passed over",
+    "keep_default_na": "NA, null, - and the like are always missing values, since none is a number",
+    "na_filter": "empty cells are always missing values",
+    "on_bad_lines": "correct the line, or leave it out with skiprows=",
+    "encoding_errors": "pass the encoding= of the file",
 }
 
 
@@ -104,7 +117,8 @@ def read_csv(
         thousands: the mark between groups of three digits, such as `","` in `1,234.5`.
         encoding: of the text. Default: UTF-8, with a byte-order mark or without.
         compression: `"gzip"`, `"bz2"`, `"xz"`, `"zip"` or None. Default: by the ending of the name.
-        **options: others of `pandas.read_csv`, such as `quotechar=` or `nrows=`.
+        **options: of `pandas.read_csv`: `sep`, `nrows`, `quotechar`, `quoting`, `doublequote`,
+            `escapechar`, `true_values`, `false_values`. All others are refused.
 
     Returns:
         A `TimeSeries` of float64.
@@ -134,9 +148,9 @@ def read_csv(
     wanted = Wanted(
         time, group, chosen, drop, time_format, numbers, freq, sort, duplicates, zone, store
     )
-    for name, instead in OURS.items():
-        if name in options:
-            raise ValueError(f"{name}= is no argument of read_csv here: {instead}.")
+    for name in [each for each in options if each not in PANDAS]:
+        instead = OURS.get(name, "use pandas.read_csv, and make a TimeSeries of the frame")
+        raise ValueError(f"{name}= is no argument of read_csv here: {instead}.")
     if decimal not in (".", ","):
         raise ValueError(f"decimal= must be '.' or ',', received {decimal!r}.")
     if thousands is not None and (len(thousands) != 1 or thousands == decimal):

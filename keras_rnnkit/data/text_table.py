@@ -124,11 +124,13 @@ class TextTable:
             for at, text in lines:  # noqa: B007  read by the loop below
                 yield text
 
-        delimiter, quote = self._pandas["delimiter"], self._pandas.get("quotechar", '"')
+        delimiter = self._pandas["delimiter"]
         if delimiter == r"\s+":
             yield from ((at, text.split()) for text in texts())
             return
-        for row in csv.reader(texts(), delimiter=delimiter, quotechar=quote, skipinitialspace=True):
+        marks = ("quotechar", "quoting", "doublequote", "escapechar")
+        same = {name: self._pandas[name] for name in marks if name in self._pandas}
+        for row in csv.reader(texts(), delimiter=delimiter, skipinitialspace=True, **same):
             yield at, row
 
     def _common_delimiter(self, lines: list[str]) -> str:

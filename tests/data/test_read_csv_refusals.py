@@ -1,6 +1,10 @@
 """read_csv: tables that look right and would be read wrong are refused, with what to pass."""
 
+import csv
+import inspect
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import keras_rnnkit as rk
@@ -119,7 +123,6 @@ def test_what_needs_times_says_so(options, write, tmp_path):
     message = rf"{next(iter(options))}=.* needs times, .* pass time="
     with pytest.raises(ValueError, match=message):
         rk.read_csv(path, **options)
-    pd = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     pd.read_csv(path).to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(ValueError, match=message):
@@ -136,3 +139,37 @@ def test_a_column_that_is_dropped_is_no_time(write):
     for options in ({}, {"time_format": "%Y%m%d"}):
         series = rk.read_csv(path, drop="end", **options)
         assert series.time[1] == np.datetime64("2024-01-02")
+
+
+OF_PANDAS = {
+    "sep": (";", "a;b\n1;2\n3;4\n"),
+    "nrows": (2, "a,b\n1,2\n3,4\n5,6\n"),
+    "quotechar": ("'", "a,'b'\n1,'2'\n'3',4\n"),
+    "quoting": (csv.QUOTE_NONE, '"a",b\n1,2\n3,4\n'),
+    "doublequote": (False, '"a",b\n1,2\n"3",4\n'),
+    "escapechar": ("\\", '"a\\"",b\n1,2\n3,4\n'),
+    "true_values": (["yes"], "a,b\n1,2\n3,4\n"),
+    "false_values": (["no"], "a,b\n1,2\n3,4\n"),
+}
+OURS = inspect.signature(rk.read_csv).parameters
+
+
+@pytest.mark.parametrize(
+    "name", [*inspect.signature(pd.read_csv).parameters, "squeeze", "prefix", "tme"]
+)
+def test_every_argument_of_pandas_works_or_is_refused(name, write):
+    if name in OF_PANDAS:
+        value, text = OF_PANDAS[name]
+        series = rk.read_csv(write(text), **{name: value})
+        assert series.values.tolist() == [[1, 2], [3, 4]]
+        expected = pd.read_csv(write(text), **{name: value})
+        assert series.names == tuple(expected.columns)
+    elif name not in OURS:
+        with pytest.raises(ValueError, match=f"{name}= is no argument of read_csv here: "):
+            rk.read_csv(write("a,b\n1,2\n3,4\n"), **{name: None})
+
+
+def test_words_for_true_and_false(write):
+    path = write("a,b\nyes,2\nno,4\n")
+    series = rk.read_csv(path, true_values=["yes"], false_values=["no"])
+    assert series["a"].tolist() == [1, 0]
