@@ -99,7 +99,9 @@ def read_csv(
             are an error.
         duplicates: what to do with several rows of the same time and group: `"error"`, or keep the
             `"first"` or the `"last"`.
-        zone: name of the time zone of the times; see `TimeSeries`.
+        zone: name of the time zone of the times; see `TimeSeries`. An hour that comes twice as the
+            clocks are set back is read if its rows are in order, each of its times twice, without
+            `sort` and `duplicates`.
         store: path of a `.npy` file to write the rows to, for a table larger than memory; the
             series is a memory map of it, which `TimeSeries.open` opens again. If the file was made
             from the same table with the same arguments, it is opened at once.
