@@ -84,7 +84,9 @@ def read_csv(
             `["Date", "Time"]`, or `["year", "month", "day"]` with `time_format="%Y %m %d"`.
             Default: of those that are not dropped, the first column whose first value is a date
             (or fits `time_format`; else the first one of dates such as 20170130); if it has no
-            time of day, then also the first column whose first value is one.
+            time of day, then also the first column whose first value is one, if that column is
+            called `time` or a date comes again (in its group) in the first rows: beside daily
+            dates the times of day are other ones, such as those of sunrise.
         group: name of the column that says to which series of a panel a row belongs, or of several
             (`["store", "item"]`), which are joined by a space. Labels that are integers in all
             rows become integers.

@@ -220,7 +220,8 @@ class TextTable:
             else:
                 found = [p for p, cell in cells if not self._is_number(cell) and is_time(cell)][:1]
                 if found and is_time(f"{rows[0][found[0]]} 00:00"):
-                    found += [p for p, cell in cells if CLOCK.fullmatch(cell)][:1]
+                    clocks = [place for place, cell in cells if CLOCK.fullmatch(cell)]
+                    found += [p for p in clocks if self._is_clock(p, found[0], rows)][:1]
             if not found:
                 left = {
                     place: [cell for cell in column if cell.lower() not in NOT_AVAILABLE]
@@ -239,6 +240,12 @@ class TextTable:
                 header[place] = f"Unnamed: {place}"
         if wanted.time is None:
             wanted.time = [header[place] for place in found]
+
+    def _is_clock(self, place: int, dates: int, rows: list[list[str]]) -> bool:
+        """Whether times of day belong to dates: by their name, or since a date comes again."""
+        keys = [dates, *(self._header.index(g) for g in self._wanted.group if g in self._header)]
+        days = {tuple(row[key] for key in keys if key < len(row)) for row in rows}
+        return bool(TIME_NAME.fullmatch(self._header[place])) or len(days) < len(rows)
 
     def _refuse_numbers_of_time(self, columns: dict[int, list[str]]) -> None:
         """Refuse numbers that are times by their look, in the first column, or by their name."""
@@ -421,6 +428,11 @@ class TextTable:
             return "Pass decimal=','."
         if NUMBER.fullmatch(cell) and not (self._decimal == "," and "." in cell):
             return "A float64 holds no more than 1.8e308. Correct it, or leave the column out."
+        if self._wanted.time and CLOCK.fullmatch(cell):
+            return (
+                f"If it is the time of day of the rows, pass time={[*self._wanted.time, name]!r}; "
+                f"else leave the column out with drop={name!r}."
+            )
         if not self._wanted.time and any(map(str.isdigit, cell)):
             return (
                 f"If it is a time, pass time={name!r} and time_format= with its strptime format; "

@@ -173,3 +173,20 @@ def test_words_for_true_and_false(write):
     path = write("a,b\nyes,2\nno,4\n")
     series = rk.read_csv(path, true_values=["yes"], false_values=["no"])
     assert series["a"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("group", [None, "store"])
+def test_a_clock_beside_daily_dates_is_not_the_time(group, write):
+    days = [("2024-01-01", "07:10"), ("2024-01-02", "07:11"), ("2024-01-03", "07:11")]
+    lines = [f"{day},{rise},{store},5" for day, rise in days for store in "ab"[: 1 + bool(group)]]
+    path = write("\n".join(["day,sunrise,store,x", *lines]) + "\n")
+    with pytest.raises(ValueError, match=r"'07:10'. If .* pass time=\['day', 'sunrise'\]; else"):
+        rk.read_csv(path, group=group, drop=None if group else "store")
+    series = rk.read_csv(path, group=group, drop=["sunrise"] if group else ["sunrise", "store"])
+    assert series.freq == np.timedelta64(1, "D")
+
+
+@pytest.mark.parametrize(("clock", "second"), [("Time", "2024-01-02"), ("noted", "2024-01-01")])
+def test_a_clock_is_the_time_by_its_name_or_as_dates_come_again(clock, second, write):
+    path = write(f"day,{clock},x\n2024-01-01,07:10,1\n{second},07:11,2\n")
+    assert rk.read_csv(path).time[1] == np.datetime64(f"{second}T07:11")
