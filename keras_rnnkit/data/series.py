@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_rnnkit.data.columns import make_column
+from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
 from keras_rnnkit.data.time_formats import compact_dates
@@ -67,7 +68,7 @@ class TimeSeries:
             dates, or its pandas `DatetimeIndex`). None: rows follow each other without a gap.
         group: `(rows,)` labels, or a DataFrame's column, or several columns. Rows of one group need
             not be contiguous; they are brought together in order, groups in order of first
-            appearance.
+            appearance. Labels of several columns are joined by a space.
         na_values: number or numbers that stand for a missing value, such as `[-9999]`, or a mapping
             from column name to them. They become NaN (in a copy), as do masked entries of a NumPy
             masked array.
@@ -96,7 +97,8 @@ class TimeSeries:
 
     Raises:
         ValueError: no rows, a column without any number, times unsorted or twice, a group with
-            another sampling rate, names that do not fit.
+            another sampling rate, different groups whose joined labels are the same, names that do
+            not fit.
 
     Example:
         >>> import numpy as np
@@ -721,7 +723,7 @@ def _frame_columns(
                 raise ValueError(f"group=: row {lost.index(True)} has no {name!r}.")
         several = [table.get_column(name).to_list() for name in group]
         table = table.drop(list(group))
-        group = np.array([" ".join(map(str, labels)) for labels in zip(*several, strict=True)])
+        group = np.array(join_labels(several, {}))
     index = nw.maybe_get_index(table)
     dated = getattr(getattr(index, "dtype", None), "kind", "") == "M" or is_period(index)
     if index is not None and time is None and dated:

@@ -56,7 +56,9 @@ def from_wide(
         raise ValueError("table= has no column of numbers.")
     labels: Sequence[Any] = range(len(frame))
     if keys:
-        labels = whole_numbers(labels_of([frame.get_column(key).to_list() for key in keys]) or [])
+        labels = whole_numbers(
+            labels_of([frame.get_column(key).to_list() for key in keys], {}) or []
+        )
     if "" in labels:
         raise ValueError(f"group=: row {list(labels).index('')} (counted from 0) has no group.")
     if time is None and all(is_time(name, time_format) or is_compact_date(name) for name in names):

@@ -492,6 +492,26 @@ def test_a_group_may_be_told_by_several_columns(frames):
         rk.TimeSeries(holed, group=["store", "item"])
 
 
+@pytest.mark.parametrize("source", [pd.DataFrame, pl.DataFrame, "wide", "csv", "parquet"])
+def test_different_groups_whose_joined_labels_are_the_same_are_refused(source, tmp_path):
+    # The second label stands behind the first chunk of a file.
+    cities = [("New", "York A")] * 70_000 + [("New York", "A")]
+    table = {"region": [r for r, _ in cities], "city": [c for _, c in cities]}
+    frame = pd.DataFrame({**table, "x": np.arange(len(cities))})
+    read = {
+        "wide": lambda group: rk.TimeSeries.from_wide(frame, series="rows", group=group),
+        "csv": lambda group: rk.read_csv(tmp_path / "rows.csv", group=group),
+        "parquet": lambda group: rk.read_parquet(tmp_path / "rows.parquet", group=group),
+    }.get(source, lambda group: rk.TimeSeries(source(frame.to_dict("list")), group=group))
+    if source == "csv":
+        frame.to_csv(tmp_path / "rows.csv", index=False)
+    if source == "parquet":
+        frame.to_parquet(tmp_path / "rows.parquet")
+    told = r"\('New', 'York A'\) and \('New York', 'A'\) .* both read 'New York A' .* another mark"
+    with pytest.raises(ValueError, match=told):
+        read(["region", "city"])
+
+
 @pytest.mark.parametrize("sentinels", [0, [0], {0.0}, np.array([0, -1])])
 def test_what_stands_for_missing_comes_in_any_form(sentinels):
     values = [1.0, 0, 2, 0]
