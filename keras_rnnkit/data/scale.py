@@ -146,7 +146,7 @@ class Scaler:
             centre, spread = (series.of_rows(table, chunk) for table in (mean, scale))
             scaled[chunk] = store((series.values[chunk] - centre) / spread)
         store.finish()
-        return series.with_values(scaled)
+        return series.with_values(scaled, in_order=True)
 
     def fit_transform(self, series: Any) -> TimeSeries:
         """Fit to a series, the training part, and return it with its columns scaled.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_rnnkit.data.columns import make_column
+from keras_rnnkit.data.columns import check_order, make_column
 from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
@@ -91,7 +91,8 @@ class TimeSeries:
         bounds: `(len(groups) + 1,)` first row of each group, and the number of rows.
         target_rows: `(parts, 2)` `[start, stop)` rows that may be targets: all of them, until
             `split` narrows them.
-        reordered: whether the rows are in another order than in the input.
+        reordered: whether the rows are in another order than in the input: those of each group
+            brought together, or new ones appended.
         made: rules of columns added by `with_columns`, by name: those that are computed again for
             future rows.
 
@@ -383,33 +384,46 @@ class TimeSeries:
         view.target_rows = np.asarray(target_rows, dtype=np.int64).reshape(-1, 2)
         return view
 
-    def with_values(self, values: np.ndarray) -> "TimeSeries":
-        """A copy with other values, `(rows, columns)`, and the same names, times and targets.
+    def with_values(self, values: Any, *, in_order: bool = False) -> "TimeSeries":
+        """A copy with other values and the same names, times and targets.
 
         Columns of `with_columns` are not computed again.
+
+        Args:
+            values: `(rows, columns)` numbers, in the order of `self.values`.
+            in_order: that they are, where the series has `reordered` its rows.
+
+        Raises:
+            ValueError: another shape, text, or a series with `reordered` rows without `in_order`.
         """
+        check_order(self, "values=", in_order)
+        values = np.asanyarray(values)
         if values.shape != self.values.shape:
             raise ValueError(
                 f"values= must have the shape {self.values.shape}, received {values.shape}."
             )
         view = copy.copy(self)
-        view.values = values
+        view.values = _floating(values)
         view.made = {}
         return view
 
-    def with_columns(self, columns: Mapping[str, Any]) -> "TimeSeries":
+    def with_columns(self, columns: Mapping[str, Any], *, in_order: bool = False) -> "TimeSeries":
         """A copy with more columns: covariates, lags, the calendar.
 
         Args:
-            columns: by name, a number for each row, in the order of `values`; or a rule, which is
-                also applied to the rows that `append` and `forecast_windows` add: a function of
-                times (local times), such as those of `calendar`; a lag `(column, rows)`, the value
-                some rows before in the same segment, missing at its beginning; or a mapping from
-                the label of each group to its number.
+            columns: by name, a number for each row, in the order of `self.values`; or a rule,
+                which is also applied to the rows that `append` and `forecast_windows` add: a
+                function of times (local times), such as those of `calendar`; a lag
+                `(column, rows)`, the value some rows before in the same segment, missing at its
+                beginning; or a mapping from the label of each group to its number.
+            in_order: that the numbers for each row are in the order of `self.values`, as those
+                computed from columns of the series are. Needed where the series has `reordered`
+                its rows, since those of the table that it was made from are in another order.
 
         Raises:
             ValueError: a name that exists already, a function without times, a column that does not
-                fit the rows or holds text, a group without a number.
+                fit the rows or holds text, a group without a number, or numbers for each row of a
+                series with `reordered` rows without `in_order`.
 
         Example:
             >>> import numpy as np
@@ -424,7 +438,7 @@ class TimeSeries:
         for name, recipe in columns.items():
             if name in view.names:
                 raise ValueError(f"columns= names {name!r}, which the series has already.")
-            column = make_column(view, name, recipe)
+            column = make_column(view, name, recipe, in_order)
             dtype = np.result_type(view.values.dtype, np.float32)
             view.values = np.column_stack([view.values, column]).astype(dtype)
             view.names = (*view.names, str(name))

@@ -492,6 +492,30 @@ def test_a_group_may_be_told_by_several_columns(frames):
         rk.TimeSeries(holed, group=["store", "item"])
 
 
+@pytest.mark.parametrize("frames", [pd.DataFrame, pl.DataFrame])
+def test_numbers_for_each_row_of_reordered_rows_must_say_their_order(frames):
+    frame = frames({"g": list("ababab"), "x": np.arange(6.0), "promo": [0, 1] * 3})
+    series = rk.TimeSeries(frame, group="g")
+    assert series["promo"].tolist() == [0, 0, 0, 1, 1, 1]
+    for promo in (frame["promo"], frame["promo"].to_numpy(), [0, 1] * 3):
+        with pytest.raises(ValueError, match=r"column 'again': the series has .* in_order=True"):
+            series.with_columns({"again": promo})
+    with pytest.raises(ValueError, match="values=: the series has brought the rows of each group"):
+        series.with_values(frame[["x", "promo"]].to_numpy())
+    own = series.with_columns({"log": np.log1p(series["x"])}, in_order=True)
+    np.testing.assert_allclose(own["log"], np.log1p([0, 2, 4, 1, 3, 5]))
+    assert series.with_values(series.values * 2, in_order=True)["x"].tolist() == [0, 4, 8, 2, 6, 10]
+    # A rule tells its order itself, and rows that stay in place are in that of the table.
+    assert series.with_columns({"id": {"a": 7, "b": 9}, "before": ("x", 1)})["id"][
+        2:4
+    ].tolist() == [7, 9]
+    placed = rk.TimeSeries(frames({"x": [1.0, 2.0]}), group=["a", "b"])
+    assert placed.with_columns({"y": frames({"y": [3, 4]})["y"]})["y"].tolist() == [3, 4]
+    assert placed.with_values(frames({"x": [5, 6]})).values.tolist() == [[5], [6]]
+    with pytest.raises(ValueError, match="values= must hold numbers"):
+        placed.with_values(np.array([["a"], ["b"]]))
+
+
 @pytest.mark.parametrize("source", [pd.DataFrame, pl.DataFrame, "wide", "csv", "parquet"])
 def test_different_groups_whose_joined_labels_are_the_same_are_refused(source, tmp_path):
     # The second label stands behind the first chunk of a file.
