@@ -17,7 +17,7 @@ from keras_rnnkit.data.time_formats import compact_dates
 from keras_rnnkit.data.times import Times, as_times, is_date, is_period, moment
 from keras_rnnkit.data.zones import to_local, zone_name
 
-__all__ = ["Runs", "TimeSeries", "as_series", "row_chunks", "without_sentinels"]
+__all__ = ["Runs", "TimeSeries", "as_series", "holds_dates", "row_chunks", "without_sentinels"]
 
 CHUNK_BYTES = 1 << 22
 # Objects of these packages read their whole file when they are made an array.
@@ -453,8 +453,8 @@ class TimeSeries:
         `with_columns` are computed for the new rows too.
 
         Args:
-            rows: a `TimeSeries`, array or DataFrame with the columns of this one (by name) and, as
-                this one, with times and groups. A group may be new.
+            rows: a `TimeSeries` with the columns of this one (by name) and, as this one, with times
+                and groups; without groups also an array or DataFrame. A group may be new.
 
         Raises:
             ValueError: a column is missing, a row does not follow the last one of its group, or
@@ -471,7 +471,13 @@ class TimeSeries:
             [5.0, 6.0]
         """
         names = [name for name in self.names if name not in self.made]
-        if not isinstance(rows, TimeSeries) and np.ndim(rows) == 2 and not hasattr(rows, "columns"):
+        given = isinstance(rows, TimeSeries)
+        if self.groups != (None,) and not given and np.ndim(rows) != 3:
+            raise ValueError(
+                "rows= must say the group of each row, as the series does: pass "
+                "TimeSeries(rows, group=..., time=...)."
+            )
+        if not given and np.ndim(rows) == 2 and not hasattr(rows, "columns"):
             rows = TimeSeries(rows, names=names)
         rows = as_series(rows)
         for what, mine, other in (
@@ -754,7 +760,7 @@ def _frame_columns(
             # Whole numbers such as 20170130, as read_csv takes them for dates.
             taken = {*(names or ()), *([group] if isinstance(group, str) else ())}
             others = [name for name in table.columns if name not in taken]
-            dates = [name for name in others if _holds_dates(table.get_column(name))][:1]
+            dates = [name for name in others if holds_dates(table.get_column(name))][:1]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}
     unknown = sorted((taken | set(names or ())) - set(table.columns))
@@ -784,7 +790,10 @@ def _frame_columns(
     return values, _distinct(names), time, group
 
 
-def _holds_dates(column: Any) -> bool:
+def holds_dates(column: Any) -> bool:
+    """Whether a column holds dates, or whole numbers such as 20170130."""
+    if is_date(column):
+        return True
     whole = column.dtype.is_integer() and not column.null_count()
     return whole and compact_dates(column.to_numpy()) is not None
 
