@@ -9,7 +9,7 @@ import numpy as np
 from keras_rnnkit.data.batches import resolve
 from keras_rnnkit.data.columns import lag_of
 from keras_rnnkit.data.frame import steps_later
-from keras_rnnkit.data.series import TimeSeries, as_series, holds_dates
+from keras_rnnkit.data.series import TimeSeries, as_series, as_table, holds_dates
 from keras_rnnkit.data.spec import WindowSpec, holding
 from keras_rnnkit.data.steps import parse_step
 from keras_rnnkit.data.times import moment
@@ -237,7 +237,7 @@ def _refuse_groups(series: TimeSeries, known: Any) -> None:
     """Refuse a DataFrame with a column that may be the group, which it does not say."""
     import narwhals.stable.v2 as nw
 
-    table = nw.from_native(known, eager_only=True, allow_series=True, pass_through=True)
+    table = as_table(known)
     if not isinstance(table, nw.DataFrame):
         return
     others = [

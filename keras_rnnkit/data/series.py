@@ -17,7 +17,15 @@ from keras_rnnkit.data.time_formats import compact_dates
 from keras_rnnkit.data.times import Times, as_times, is_date, is_period, moment
 from keras_rnnkit.data.zones import to_local, zone_name
 
-__all__ = ["Runs", "TimeSeries", "as_series", "holds_dates", "row_chunks", "without_sentinels"]
+__all__ = [
+    "Runs",
+    "TimeSeries",
+    "as_series",
+    "as_table",
+    "holds_dates",
+    "row_chunks",
+    "without_sentinels",
+]
 
 CHUNK_BYTES = 1 << 22
 # Objects of these packages read their whole file when they are made an array.
@@ -640,7 +648,7 @@ def _columns(
     ):
         import narwhals.stable.v2 as nw
 
-        table = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
+        table = as_table(values)
         if isinstance(table, (nw.DataFrame, nw.Series)) or not hasattr(values, "__array__"):
             return _frame_columns(values, names, time, group)
         if type(values).__module__.split(".")[0] in ON_DISK:
@@ -683,6 +691,27 @@ def _columns(
     if len(names) != values.shape[1]:
         raise ValueError(f"names= has {len(names)} names for {values.shape[1]} columns of values.")
     return values, _distinct(names), time, group
+
+
+def as_table(values: Any) -> Any:
+    """A DataFrame or Series as narwhals shows it; anything else as it is.
+
+    Raises:
+        ValueError: two columns of one name.
+    """
+    import narwhals.stable.v2 as nw
+    from narwhals.exceptions import DuplicateError
+
+    try:
+        return nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
+    except DuplicateError:
+        arrow = hasattr(type(values), "column_names")
+        names = list(map(str, values.column_names if arrow else values.columns))
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"the DataFrame has several columns {', '.join(map(repr, twice))}: rename them or keep "
+            "one of each, such as frame.loc[:, ~frame.columns.duplicated()]."
+        ) from None
 
 
 def _mapped(path: Path) -> np.ndarray:

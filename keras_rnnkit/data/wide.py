@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_rnnkit.data.series import Runs, TimeSeries
+from keras_rnnkit.data.series import Runs, TimeSeries, as_table
 from keras_rnnkit.data.tables import labels_of, whole_numbers
 from keras_rnnkit.data.time_formats import is_compact_date, is_time
 from keras_rnnkit.data.times import Times, as_times
@@ -41,7 +41,7 @@ def from_wide(
     import narwhals.stable.v2 as nw
 
     try:
-        frame = nw.from_native(table, eager_only=True)
+        frame = nw.from_native(as_table(table), eager_only=True)
     except TypeError as error:
         raise TypeError(f"table= must be a DataFrame, received {type(table).__name__}.") from error
     keys = [group] if isinstance(group, str) else list(group or ())

@@ -439,6 +439,20 @@ def test_unknown_and_doubled_columns_are_refused():
         series["c"]
 
 
+def test_columns_of_one_name_are_named():
+    twice = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["x", "y", "x"])
+    spec = rk.WindowSpec(1, horizon=1, features=["x"], targets=["x"], known=["y"])
+    panel = rk.TimeSeries([[1.0, 2.0]], names=["x", "y"], group=["a"])
+    for made in (
+        lambda: rk.TimeSeries(twice),
+        lambda: rk.TimeSeries(pa.Table.from_arrays([pa.array([1.0])] * 2, names=["x", "x"])),
+        lambda: rk.TimeSeries.from_wide(twice, series="rows"),
+        lambda: rk.forecast_windows(panel, spec, known=twice),
+    ):
+        with pytest.raises(ValueError, match="the DataFrame has several columns 'x': rename them"):
+            made()
+
+
 def test_a_npy_file_is_mapped_by_its_path(tmp_path):
     path = tmp_path / "rows.npy"
     np.save(path, np.arange(12, dtype=np.float32).reshape(6, 2))
