@@ -307,6 +307,8 @@ class Walk:
         names = ["output"] * holds + state_names(layer.cell)
         before = self.state_inputs(layer.name, names, step.starts(1), step, given)
         marks = {n: x for n, x in {"mask": mask, "reset": reset}.items() if x is not None}
+        if sequences.sparse:  # as Keras takes a product with a number to be; a sum is dense
+            sequences = ops.add(sequences, 0)
         found = step(sequences, before, **marks)
         results = found[: len(found) - len(before)]
         self.hand_on(found[len(results) :])

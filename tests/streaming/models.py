@@ -244,7 +244,7 @@ def each_step_an_image():
 @model
 def residuals():
     x = x_in()
-    y = Dense(5)(x)
+    y = Dense(5)(x) * 2
     for _ in range(2):
         y = Add()([y, rk.GRU(5, return_sequences=True)(LayerNormalization()(y))])
     gate = Dense(5, activation="sigmoid")(x)
