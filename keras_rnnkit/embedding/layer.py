@@ -208,6 +208,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         self._read = functools.partial(load_vectors, _released(file), vocabulary, **reading)
         self._free_rows: int | None = None
         self._free: Any = None
+        self._adapting = False
 
     @property
     def freeze_found(self) -> bool:
@@ -263,6 +264,8 @@ class GloVeEmbedding(keras.layers.Embedding):
             if not self.quantization_mode:
                 self.embeddings_initializer = _initializer(rows)
             super().build()
+            if self.quantization_mode:  # whose rows are whole numbers, and hold no NaN
+                self.embeddings_scale.assign(ops.full(self.embeddings_scale.shape, np.nan))
             self.embeddings_initializer = keras.initializers.get("zeros")
             if vocabulary.padding and self.quantization_mode is None:
                 self._embeddings.constraint = _BlankPadding(self.embeddings_constraint)
@@ -296,7 +299,9 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     @property
     def embeddings(self) -> Any:
-        """All rows, `(rows, dim)`, as for a tied output."""
+        """All rows, `(rows, dim)`, as for a tied output; quantized ones as they are looked up."""
+        if hasattr(self, "embeddings_scale") and not self._adapting:
+            return self.quantized_call(ops.arange(self.input_dim, dtype="int32"))
         if self._free is None:
             return super().embeddings
         return self._merge(*map(ops.convert_to_tensor, (self._slots, self._embeddings)))
@@ -328,8 +333,7 @@ class GloVeEmbedding(keras.layers.Embedding):
     def _refuse_beyond(self, inputs: Any) -> None:
         """Refuse an index that is no row, where values are known.
 
-        Else JAX would give NaN, TensorFlow an error without the layer's name, and both the last row
-        for -1.
+        Else JAX would give NaN, TensorFlow an error without the layer's name.
         """
         try:
             indices = np.asarray(inputs)
@@ -354,11 +358,9 @@ class GloVeEmbedding(keras.layers.Embedding):
         Returns:
             The rows, `(*inputs.shape, dim)`.
         """
-        inputs = _dense(inputs)
+        inputs = self._indices(inputs)
         if self._free is None:
             return self._blank_padding(inputs, super().call(inputs))
-        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
-            inputs = ops.cast(inputs, "int32")
         slots = ops.take(self._slots, inputs, axis=0)
         rows = self._merge(slots, ops.take(self._embeddings, inputs, axis=0))
         return ops.cast(rows, self.compute_dtype)
@@ -369,8 +371,18 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     def quantized_call(self, inputs: Any, **arguments: Any) -> Any:
         """The same for a quantized layer."""
-        inputs = _dense(inputs)
+        inputs = self._indices(inputs)
         return self._blank_padding(inputs, super().quantized_call(inputs, **arguments))
+
+    def _indices(self, inputs: Any) -> Any:
+        """Rows of the table as whole numbers; a negative one lies beyond it.
+
+        As an index it would count from the end, in code that is compiled without a word.
+        """
+        inputs = _dense(inputs)
+        if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
+            inputs = ops.cast(inputs, "int32")
+        return ops.where(inputs < 0, ops.full_like(inputs, self.input_dim), inputs)
 
     def _blank_padding(self, inputs: Any, rows: Any) -> Any:
         """Keep padding at zero, so that neither a gradient nor LoRA changes it."""
@@ -395,7 +407,11 @@ class GloVeEmbedding(keras.layers.Embedding):
                 "without freeze_found."
             )
         self.trainable = True
-        super().enable_lora(rank, *args, **kwargs)
+        self._adapting = True  # while Keras freezes what it takes for the variable
+        try:
+            super().enable_lora(rank, *args, **kwargs)
+        finally:
+            self._adapting = False
         if self._read.args[1].padding:
             blank = _BlankPadding(None)
             self.lora_embeddings_a.assign(blank(self.lora_embeddings_a))

@@ -41,7 +41,7 @@ CELLS = {
 }
 NAMES = [*CELLS, "MinGRU, two layers"]
 FOR_ADDING = ["SimpleRNN", "MinGRU", "MinGRU, two layers", "GRU", "LSTM"]
-MOST = {100: 1500, 400: 1000, 1000: 500}  # training steps at each length of the adding problem
+MOST = {100: 1500, 400: 1000, 1000: 1000}  # training steps at each length of the adding problem
 
 
 def layers_for(name, units, **options):
@@ -54,6 +54,8 @@ def layers_for(name, units, **options):
 def spread(values, digits):
     """The median, and the lowest and the highest in brackets; infinite is never."""
     shown = ["never" if np.isinf(v) else f"{v:,.{digits}f}" for v in sorted(values)]
+    if len(set(shown)) == 1:
+        return shown[0]
     return f"{shown[len(shown) // 2]} ({shown[0]} to {shown[-1]})"
 
 

@@ -61,6 +61,28 @@ def fit(model, optimizer="adam", epochs=3, ids=IDS):
 
 @pytest.mark.backends
 @pytest.mark.parametrize("freeze_found", [False, True])
+def test_a_negative_index_is_not_the_last_row_in_compiled_code(file, freeze_found):
+    layer = embedding(file, freeze_found=freeze_found)
+    layer(IDS)
+    wrong = ops.convert_to_tensor(np.array([[-1, 2]]))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        rows = ops.convert_to_numpy(jax.jit(lambda ids: layer(ids))(wrong))
+        assert np.isnan(rows[0, 0]).all()
+        np.testing.assert_array_equal(rows[0, 1], ROWS[2])
+    elif keras.backend.backend() == "torch":
+        with pytest.raises(ValueError, match=r"rows of the vocabulary, 0 to 4; received -1"):
+            layer(wrong)
+    else:
+        import tensorflow as tf
+
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            tf.function(layer)(wrong)
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("freeze_found", [False, True])
 def test_the_same_rows_wherever_it_is_built(file, freeze_found):
     direct = embedding(file, freeze_found=freeze_found)
     np.testing.assert_array_equal(ops.convert_to_numpy(direct(IDS)), ROWS[IDS])
@@ -285,6 +307,28 @@ def test_a_quantized_policy_set_by_hand_takes_the_trained_rows_along(file, mode)
     tolerance = {"int8": 0.01, "int4": 0.2}[mode]
     np.testing.assert_allclose(ops.convert_to_numpy(layer(IDS)), expected, atol=tolerance)
     assert not layer.freeze_found
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("freeze_found", [False, True])
+def test_rows_of_a_quantized_layer_are_those_that_it_looks_up(file, tmp_path, mode, freeze_found):
+    model = classifier(embedding(file, freeze_found=freeze_found, mask_zero=False))
+    model.build((None, None))
+    model.layers[0].quantize(mode)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for layer in (model.layers[0], loaded.layers[0]):
+        for _ in range(2):
+            rows = rows_of(layer)
+            np.testing.assert_array_equal(rows, ops.convert_to_numpy(layer(np.arange(5))))
+            np.testing.assert_allclose(rows, ROWS, atol=0.35 if mode == "int4" else 0.02)
+            if not layer.lora_enabled:
+                layer.enable_lora(1)
+    copy_ = keras.models.clone_model(loaded)
+    assert np.isnan(rows_of(copy_.layers[0])[1:]).all()
+    copy_.set_weights(loaded.get_weights())
+    np.testing.assert_array_equal(rows_of(copy_.layers[0]), rows_of(loaded.layers[0]))
 
 
 @pytest.mark.backends

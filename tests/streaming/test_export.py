@@ -36,7 +36,8 @@ def sensors(plain=False):
     normalize = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])
     scaled = x if plain else normalize(x)
     local = layers.Conv1D(4, 3, dilation_rate=2, padding="causal", name="conv")(scaled)
-    hidden = rk.LSTM(4, return_sequences=True, name="lstm")(local)
+    lstm = rk.LSTM(4, return_sequences=True, learn_initial_state=True, name="lstm")
+    hidden = lstm(local, reset=x[..., 0] > 0.5)
     hidden = layers.Add()([hidden, local])
     hidden = hidden if plain else layers.LayerNormalization()(hidden)
     stack = [rk.GRUCell(3), layers.SimpleRNNCell(5)]
