@@ -155,7 +155,7 @@ class Bidirectional(keras.layers.Bidirectional):
                 isinstance(layer, FusedLayer)
                 and layer.built
                 and layer.dtype_policy == self.dtype_policy
-                and layer.activity_regularizer is None
+                and layer.output_regularizer is None
                 and paths.decide(layer, training, tensor).fused
                 # One kernel reads one input, and each direction drops its own.
                 and not (training and layer.dropout)

@@ -30,7 +30,9 @@ class Packed(NamedTuple):
 
 def as_mask(mask: Any) -> Any:
     """Return the mask as (batch, time) booleans: Keras may nest it, or give it more axes."""
-    mask = ops.cast(tree.flatten(mask)[0], "bool")
+    first = tree.flatten(mask)[0]
+    # Nested by Keras, or a list of numbers.
+    mask = ops.cast(first if getattr(first, "ndim", 0) else ops.convert_to_tensor(mask), "bool")
     return mask if mask.ndim == 2 else ops.any(mask, axis=tuple(range(2, mask.ndim)))
 
 

@@ -31,7 +31,8 @@ class Cell(StateCell, DropsOut, keras.layers.Layer):
     Args:
         units: Size of each state.
         dropout: Share of the inputs to drop. `project` applies it.
-        recurrent_dropout: Share of a state to drop on its way into the gates, by `dropped`.
+        recurrent_dropout: Share of a state to drop on its way into the gates, by `dropped`; refused
+            by a cell that is linear in its state.
         seed: Of the dropout masks.
         return_state: Whether a step's output is `[output, *states]` joined on the last axis;
             `unpack` takes it apart.
@@ -91,6 +92,12 @@ class Cell(StateCell, DropsOut, keras.layers.Layer):
             )
         for argument, rate in {"dropout": dropout, "recurrent_dropout": recurrent_dropout}.items():
             require_rate(argument, rate)
+        if recurrent_dropout and type(self).leak_and_drive is not Cell.leak_and_drive:
+            raise ValueError(
+                f"`recurrent_dropout` drops a state on its way into the gates, and those of "
+                f"{type(self).__name__} read no state; received {recurrent_dropout!r}. Leave it "
+                "out, or pass `dropout`."
+            )
         for argument in ("units", "dropout", "recurrent_dropout", "seed"):
             setattr(self, argument, options.pop(argument))
         super().__init__(**options)

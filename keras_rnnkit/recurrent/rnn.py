@@ -178,7 +178,25 @@ class RecurrentLayer(Starts, keras.layers.RNN):
             result = self.run(settled)
         finally:
             release_dropout(self.cell)
-        return self.conclude(settled, result)
+        found = self.conclude(settled, result)
+        if self.return_state_sequences and self.output_regularizer is not None:
+            states = len(tree.flatten(settled.states))
+            for output in tree.flatten(found)[:-states]:
+                loss = self.output_regularizer(output)
+                self.add_loss(loss / ops.cast(ops.shape(output)[0], loss.dtype))
+        return found
+
+    @property
+    def activity_regularizer(self) -> Any:
+        """What Keras applies to each result of a call; with state sequences `call` does so itself.
+
+        Else every state of every step would count as an output.
+        """
+        return None if getattr(self, "return_state_sequences", False) else self.output_regularizer
+
+    @activity_regularizer.setter
+    def activity_regularizer(self, value: Any) -> None:
+        self.output_regularizer = value
 
     def run(self, settled: Pass) -> Result:
         """Make a pass."""
@@ -445,6 +463,7 @@ class RecurrentLayer(Starts, keras.layers.RNN):
         """Return Keras's configuration and what this package adds."""
         return {
             **super().get_config(),
+            "activity_regularizer": keras.regularizers.serialize(self.output_regularizer),
             "return_state_sequences": self.return_state_sequences,
             "save_states": self.save_states,
             "learn_initial_state": self.learn_initial_state,
@@ -698,10 +717,11 @@ def _fitted(name: str, given: list[Any], expected: list[Any], batch: int | None)
     """Broadcast given states to the batch, or say what is wrong with them."""
     shapes = [tuple(state.shape) for state in expected]
     wanted = ", ".join(str(("batch", *shape[1:])) for shape in shapes)
-    if len(given) != len(expected):
+    received = sum(state is not None for state in given)
+    if not received == len(given) == len(expected):
         raise ValueError(
             f"`initial_state` of {name!r} must hold {len(expected)} states of shapes {wanted}; "
-            f"received {len(given)}. Pass one tensor a state, in the order of `return_state`."
+            f"received {received}. Pass one tensor a state, in the order of `return_state`."
         )
     fitted = []
     for state, like, shape in zip(given, expected, shapes, strict=True):
