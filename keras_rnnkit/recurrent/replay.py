@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_rnnkit.recurrent import masks
 from keras_rnnkit.recurrent.equations import Equations, LSTMEquations
 from keras_rnnkit.recurrent.linear_scan import linear_scan
 
@@ -21,6 +22,8 @@ def states(
     initial_states: Any,
     mask: Any = None,
     training: bool = False,
+    resets: Any = None,
+    starts: Any = None,
 ) -> list[Any]:
     """Return every state at every step, in the order of `equations.state_names`.
 
@@ -32,15 +35,19 @@ def states(
         initial_states: The states before the first step, each (batch, units).
         mask: (batch, time) or None.
         training: Whether dropout applied.
+        resets: (batch, time), where the states went back to `starts` before the step, or None.
+        starts: The states that the cell begins with, beside `resets`.
 
     Returns:
         One (batch, time, units) for each state; masked steps hold the state before them.
     """
     if not issubclass(equations, LSTMEquations):
         return [h]
-    before = _before(h, initial_states[0])
+    before, start = _before(h, initial_states[0]), None
+    if resets is not None:
+        before, start = masks.restarted(before, starts[0], resets), starts[1]
     leak, drive = equations.leak_and_drive(cell, sequences, before, training)
-    return [h, recurrence(leak, drive, initial_states[1], mask)]
+    return [h, recurrence(leak, drive, initial_states[1], mask, resets, start)]
 
 
 def gates_and_states(

@@ -49,6 +49,11 @@ class Pass:
     resets: Any = None
     starts: Any = None
 
+    @property
+    def cuts(self) -> tuple[Any, ...]:
+        """Resets and mask, by which a kernel would part the rows; empty where nothing resets."""
+        return () if self.resets is None else (self.resets, self.mask)
+
     def without_padding(self) -> Pass:
         """The same pass with zeros at masked steps: a NaN there would reach the weights."""
         if self.mask is None:

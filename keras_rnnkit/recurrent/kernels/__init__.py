@@ -9,6 +9,8 @@ Every file defines
                       are `block_condition` and `block` there
     CHUNKS            whether on a CPU, too, a linear recurrence is quicker in chunks than by step
     PROJECTS          whether the fused LSTM takes a projection
+    PARTS             whether the fused kernel runs over rows parted at their resets; only then is
+                      `parts_condition` there
     FUSED_FROM_UNITS  units from which the fused kernel was measured to be no slower than the loop
     scan(step, states, inputs, keep) -> (last_states, kept)
                       run `step(states, inputs_t) -> states` over the first axis of each input,
@@ -23,6 +25,8 @@ Every file defines
                       about compilation
     fused(kind, sequence, states, weights, lengths) -> (outputs, last_states)
                       run it
+    parts_condition(kind, tensor, units, training, h_alone) -> (name, value, holds, remedy)
+                      by what it is decided whether rows are parted at resets or the loop is taken
     block_condition(kind, dtype, tensor, units, compiled) -> (name, value, holds, remedy)
                       the condition that decides whether the block runs; None where it cannot
     block(sequence, states, weights) -> state sequences

@@ -20,6 +20,7 @@ FUSED_FROM_UNITS = 256
 BLOCKS = False
 CHUNKS = False
 PROJECTS = False
+PARTS = False
 COMPILES = True
 
 cudnn_lstm = jax.experimental.rnn.lstm

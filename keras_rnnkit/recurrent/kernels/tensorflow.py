@@ -16,6 +16,7 @@ FUSED_FROM_UNITS = 0
 BLOCKS = True
 CHUNKS = True
 PROJECTS = False
+PARTS = False
 # Units, and multiplications in a time step, up to which a training step of the block takes at most
 # 0.77 of the loop's time: docs/benchmarks/backends.md.
 BLOCK_UNITS, BLOCK_PRODUCTS = 32, 2**17

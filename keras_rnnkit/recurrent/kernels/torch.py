@@ -16,6 +16,14 @@ FUSED_FROM_UNITS = 0
 BLOCKS = False
 CHUNKS = False
 PROJECTS = True
+PARTS = True
+# By what is asked for: the time steps from which on rows are parted at their resets and, on a CPU,
+# the most features, samples, and multiplications of a state by a gate: docs/benchmarks/cells.md.
+PARTED = {
+    "h of an LSTM": (32, 256),
+    "training": (96, 128, 256, 2**20),
+    "inference": (96, 128, 64, 2**15),
+}
 COMPILES = True
 
 scan = unrolled
@@ -40,7 +48,13 @@ def hoists(tensor: Any) -> bool:
 
 def is_known(tensor: Any) -> bool:
     """Whether it has a value; see the package's docstring."""
-    return not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    try:
+        tensor.detach().flatten()[:1].bool().cpu().numpy()
+    except RuntimeError:  # on a device without data, or inside a transformed function
+        return False
+    return True
 
 
 def fused_conditions(
@@ -55,6 +69,26 @@ def fused_conditions(
         ("device", device(tensor), True, ""),
         ("torch.compile", compiled, not compiled, "run it outside torch.compile and torch.jit"),
     ]
+
+
+def parts_condition(
+    kind: str, tensor: Any, units: int, training: bool, h_alone: bool
+) -> tuple[str, Any, bool, str]:
+    """Whether parting rows at their resets pays; see the package's docstring."""
+    rows, steps, features = tensor.shape
+    asked = "training" if training else "inference"
+    least, *most = PARTED["h of an LSTM" if kind == "lstm" and h_alone else asked]
+    most = most if device(tensor) == "CPU" else []
+    sizes = {"features": features, "samples": rows, "multiplications": rows * units**2}
+    fits = all(size <= limit for size, limit in zip(sizes.values(), most, strict=False))
+    found = ", ".join(f"{size:,} {name}" for name, size in {"time steps": steps, **sizes}.items())
+    limits = ", ".join(f"{limit:,} {name}" for name, limit in zip(sizes, most, strict=False))
+    remedy = (
+        f"nothing: rows are parted at their resets from {least} time steps on"
+        + (f", up to {limits}" if limits else "")
+        + "; else the loop is quicker, and use_cudnn=True parts them all the same"
+    )
+    return "parts", found, steps >= least and fits, remedy
 
 
 def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> Any:
