@@ -164,11 +164,14 @@ def test_the_report_says_from_which_size_on_rows_are_parted(monkeypatch):
     wanted = arrays(model([inputs(), RESETS]))
     assert (path().path, path().quickest) == ("loop", True)
     (failed,) = path().failed
-    found = f"{TIME} time steps, {FEATURES} features, {BATCH} samples, 80 multiplications"
+    found = f"CPU, {TIME} time steps, {FEATURES} features, {BATCH} samples, 80 multiplications"
     assert (failed.name, failed.value) == ("parts", found)
     fits = (TIME, FEATURES, BATCH, BATCH * UNITS**2)
     monkeypatch.setitem(kernel.PARTED, "inference", fits)
     assert path().path == "aten"
+    with monkeypatch.context() as gpu:  # where it has not been measured
+        gpu.setattr(kernel, "device", lambda tensor: "GPU")
+        assert path().path == "loop"
     reference_kernels.install(monkeypatch)
     np.testing.assert_allclose(arrays(model([inputs(), RESETS])), wanted, atol=1e-6)
     assert reference_kernels.CALLS

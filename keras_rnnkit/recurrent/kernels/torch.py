@@ -17,7 +17,7 @@ BLOCKS = False
 CHUNKS = False
 PROJECTS = True
 PARTS = True
-# By what is asked for: the time steps from which on rows are parted at their resets and, on a CPU,
+# By what is asked for: the time steps from which on rows are parted at their resets on a CPU, and
 # the most features, samples, and multiplications of a state by a gate: docs/benchmarks/cells.md.
 PARTED = {
     "h of an LSTM": (32, 256),
@@ -78,17 +78,17 @@ def parts_condition(
     rows, steps, features = tensor.shape
     asked = "training" if training else "inference"
     least, *most = PARTED["h of an LSTM" if kind == "lstm" and h_alone else asked]
-    most = most if device(tensor) == "CPU" else []
+    where = device(tensor)
     sizes = {"features": features, "samples": rows, "multiplications": rows * units**2}
     fits = all(size <= limit for size, limit in zip(sizes.values(), most, strict=False))
-    found = ", ".join(f"{size:,} {name}" for name, size in {"time steps": steps, **sizes}.items())
+    shown = {"time steps": steps, **sizes}.items()
+    found = ", ".join([where, *(f"{size:,} {name}" for name, size in shown)])
     limits = ", ".join(f"{limit:,} {name}" for name, limit in zip(sizes, most, strict=False))
     remedy = (
-        f"nothing: rows are parted at their resets from {least} time steps on"
-        + (f", up to {limits}" if limits else "")
-        + "; else the loop is quicker, and use_cudnn=True parts them all the same"
+        f"nothing: on a CPU rows are parted at their resets from {least} time steps on, up to "
+        f"{limits}; else the loop runs, and use_cudnn=True parts them all the same"
     )
-    return "parts", found, steps >= least and fits, remedy
+    return "parts", found, where == "CPU" and steps >= least and fits, remedy
 
 
 def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> Any:
