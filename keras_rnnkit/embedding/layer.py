@@ -382,7 +382,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         inputs = _dense(inputs)
         if keras.backend.standardize_dtype(inputs.dtype) not in ("int32", "int64"):
             inputs = ops.cast(inputs, "int32")
-        return ops.where(inputs < 0, ops.full_like(inputs, self.input_dim), inputs)
+        return ops.where(inputs < 0, self.input_dim, inputs)
 
     def _blank_padding(self, inputs: Any, rows: Any) -> Any:
         """Keep padding at zero, so that neither a gradient nor LoRA changes it."""
