@@ -246,7 +246,8 @@ class TextTable:
                 left = {
                     place: [cell for cell in column if cell.lower() not in NOT_AVAILABLE]
                     for place, column in enumerate(zip(*rows, strict=False))
-                    if header[place] and header[place] not in asked
+                    if (header[place] or place == 0)
+                    and (header[place] or f"Unnamed: {place}") not in asked
                 }
                 found = [
                     p for p, column in left.items() if column and all(map(is_compact_date, column))
@@ -269,12 +270,14 @@ class TextTable:
 
     def _refuse_numbers_of_time(self, columns: dict[int, list[str]]) -> None:
         """Refuse numbers that are times by their look, in the first column, or by their name."""
+        first = min((place for place in columns if self._header[place]), default=0)
         for place, cells in columns.items():
             if not cells or not all(map(NUMBER.fullmatch, cells)):
                 continue
-            name, numbers = self._header[place], [float(cell) for cell in cells]
+            name = self._header[place] or f"Unnamed: {place}"
+            numbers = [float(cell) for cell in cells]
             compact = compact_format(cells)
-            if (place == min(columns) and compact) or (
+            if (place <= first and compact) or (
                 TIME_NAME.fullmatch(name) and numbers == sorted(numbers)
             ):
                 time_format = compact or likely_format(cells[0])

@@ -102,6 +102,18 @@ def test_numbers_that_are_times_are_no_feature(column, time_format, write):
         assert len(rk.read_csv(path, time=name, time_format=time_format).time) == 2
 
 
+@pytest.mark.parametrize("header", [";T", "T", ";t;T"])
+def test_times_in_a_column_without_a_name_are_no_row_numbers(header, write):
+    name = "t" if "t" in header else "Unnamed: 0"
+    rows = [f"{hour};" * ("t" in header) + f"202401010{hour};5" for hour in range(2)]
+    path = write("\n".join([header, *rows]) + "\n")
+    with pytest.raises(ValueError, match=f"time='{name}' and time_format= with '%Y%m%d%H'"):
+        rk.read_csv(path, delimiter=";")
+    series = rk.read_csv(path, delimiter=";", time=name, time_format="%Y%m%d%H")
+    assert series.freq == np.timedelta64(1, "h")
+    assert rk.read_csv(path, delimiter=";", drop=name).time is None
+
+
 def test_numbers_that_are_no_times_stay_a_feature(write):
     for text in ("a,b\n3,202401\n4,202402\n", "a,b\n202413,1\n", "time,b\n3,1\n1,2\n"):
         assert rk.read_csv(write(text)).time is None
