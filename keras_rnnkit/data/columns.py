@@ -8,10 +8,10 @@ import numpy as np
 if TYPE_CHECKING:
     from keras_rnnkit.data.series import TimeSeries
 
-__all__ = ["lag_of", "make_column"]
+__all__ = ["check_order", "lag_of", "make_column"]
 
 
-def make_column(series: "TimeSeries", name: str, recipe: Any) -> np.ndarray:
+def make_column(series: "TimeSeries", name: str, recipe: Any, in_order: bool) -> np.ndarray:
     """One column of `TimeSeries.with_columns`, `(rows,)`."""
     if callable(recipe):
         if series.time is None:
@@ -32,6 +32,7 @@ def make_column(series: "TimeSeries", name: str, recipe: Any) -> np.ndarray:
     elif isinstance(recipe, tuple):
         values = _lagged(series, name, recipe)
     else:
+        check_order(series, f"column {name!r}", in_order)
         values = recipe
     values = np.asarray(values)
     if values.dtype.kind not in "biuf":
@@ -45,6 +46,17 @@ def make_column(series: "TimeSeries", name: str, recipe: Any) -> np.ndarray:
             f"{values.shape}."
         )
     return values
+
+
+def check_order(series: "TimeSeries", what: str, in_order: bool) -> None:
+    """Refuse numbers for each row where they may be in the order of the input."""
+    if series.reordered and not in_order:
+        raise ValueError(
+            f"{what}: the series has brought the rows of each group together, so the order of the "
+            "numbers given for each row is unclear. Put them into the table that the series is "
+            "made from. Or, where they are computed from the series (its columns, values, time), "
+            "pass in_order=True."
+        )
 
 
 def lag_of(recipe: Any) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_rnnkit.data.batches import find_windows, resolve
+from keras_rnnkit.data.batches import find_windows, known_rows, resolve
 from keras_rnnkit.data.scale import Scaler
 from keras_rnnkit.data.series import TimeSeries, as_series
 from keras_rnnkit.data.spec import WindowSpec
@@ -48,9 +48,9 @@ def to_frame(
         A DataFrame with a row for each window, horizon step and target, in that order: `group`
         (of a panel), `origin` (time of the last input row), `time` (of the target), `step` (1 to
         `horizon`), `target`, `prediction` (with quantiles `q0.1`, `q0.5`, ... in its place),
-        `truth` (NaN where the series has none). Without
-        times, `origin` and `time` are row numbers. Times are in the zone of the series, as in the
-        DataFrame that it was made from.
+        `truth` (NaN where the series has none, where the row belongs to another part of the split,
+        and where `pad_targets` gives it a weight of 0). Without times, `origin` and `time` are row
+        numbers. Times are in the zone of the series, as in the DataFrame that it was made from.
 
     Raises:
         ValueError: the number of predictions does not fit the windows, or the quantiles.
@@ -112,8 +112,11 @@ def to_frame(
     segments = series.segments()
     ends = segments[np.searchsorted(segments[:, 0], origin, side="right") - 1, 1]
     inside = rows < ends[:, np.newaxis]
+    # No target of this part, or one of weight 0: with `pad_targets` or without targets in the spec.
+    certain = inside.copy()
+    certain[inside] = known_rows(series, spec, missing)[rows[inside]]
     truth = np.full(shape, np.nan)
-    truth[inside] = series.values[rows[inside]][:, columns]
+    truth[certain] = series.values[rows[certain]][:, columns]
 
     def long(entries: np.ndarray) -> np.ndarray:
         """One entry for each row of the frame, from one that lacks trailing axes."""

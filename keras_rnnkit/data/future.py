@@ -9,7 +9,7 @@ import numpy as np
 from keras_rnnkit.data.batches import resolve
 from keras_rnnkit.data.columns import lag_of
 from keras_rnnkit.data.frame import steps_later
-from keras_rnnkit.data.series import TimeSeries, as_series
+from keras_rnnkit.data.series import TimeSeries, as_series, as_table, holds_dates
 from keras_rnnkit.data.spec import WindowSpec, holding
 from keras_rnnkit.data.steps import parse_step
 from keras_rnnkit.data.times import moment
@@ -44,9 +44,9 @@ def forecast_windows(
             with `pad`.
         spec: the windows that the model was trained on.
         known: a `TimeSeries`, array or DataFrame with the `known` columns of the rows that follow,
-            up to the end of the horizon, for each group, or without groups for all of them. With
-            times, it may have other rows too. Columns that `with_columns` computes from times,
-            groups or a long enough lag are not needed in it.
+            up to the end of the horizon: for each group in a `TimeSeries` with groups, or without
+            groups for all of them. With times, it may have other rows too. Columns that
+            `with_columns` computes from times, groups or a long enough lag are not needed in it.
         freq: the step of future times, if the series was made with `freq="rows"` or has a single
             row: `"1D"`, `"month"`, `"B"` for business days, or a function of the last time and a
             number that returns that number of times, such as the next days of an exchange.
@@ -183,6 +183,8 @@ def _given(
     wanted = [name for name in spec.known if name not in series.made]
     if known is not None and not isinstance(known, TimeSeries):
         plain = isinstance(known, (np.ndarray, list))
+        if series.groups != (None,):
+            _refuse_groups(series, known)
         known = TimeSeries(known, names=wanted) if plain else as_series(known)
     lacking = [name for name in wanted if known is None or name not in known.names]
     if lacking:
@@ -229,6 +231,27 @@ def _given(
                 f"{lost[0] + 1} of them{when} is not there."
             )
     return {name: found[:, :, at] for at, name in enumerate(wanted)}
+
+
+def _refuse_groups(series: TimeSeries, known: Any) -> None:
+    """Refuse a DataFrame with a column that may be the group, which it does not say."""
+    import narwhals.stable.v2 as nw
+
+    table = as_table(known)
+    if not isinstance(table, nw.DataFrame):
+        return
+    others = [
+        name
+        for name in table.columns
+        if name not in series.names
+        and (series.time is None or not holds_dates(table.get_column(name)))
+    ]
+    if others:
+        raise ValueError(
+            f"known= is a DataFrame with {', '.join(map(repr, others))}, which the series does not "
+            "have, and does not say which column is the group. Pass TimeSeries(known, group=..., "
+            "time=...), or leave them out if the rows are those of every group."
+        )
 
 
 def _refuse_unknown(ahead: TimeSeries, spec: WindowSpec, ends: np.ndarray) -> None:

@@ -106,6 +106,7 @@ def read_parquet(
 def _chunks(file: Any, names: list[str], wanted: Wanted, path: Path) -> Iterator[Chunk]:
     needed = list(dict.fromkeys([*names, *wanted.time, *wanted.group]))
     rows, total = 0, max(1, file.metadata.num_rows)
+    joined: dict[str, tuple[Any, ...]] = {}
     shown = wanted.store is not None
     with Progress(f"reading {path.name}", lambda: rows / total, shown=shown) as progress:
         for batch in file.iter_batches(CHUNK_ROWS, columns=needed):
@@ -119,7 +120,8 @@ def _chunks(file: Any, names: list[str], wanted: Wanted, path: Path) -> Iterator
                 raise ValueError(f"column {wanted.time[0]!r}: row {at} has no time.")
             if times is not None and isinstance(times.iloc[0], str):
                 times = times.tolist()
-            yield Chunk(values, times, labels_of([frame[name].tolist() for name in wanted.group]))
+            labels = labels_of([frame[name].tolist() for name in wanted.group], joined)
+            yield Chunk(values, times, labels)
             rows += len(frame)
             progress.update()
 

@@ -146,7 +146,7 @@ class Scaler:
             centre, spread = (series.of_rows(table, chunk) for table in (mean, scale))
             scaled[chunk] = store((series.values[chunk] - centre) / spread)
         store.finish()
-        return series.with_values(scaled)
+        return series.with_values(scaled, in_order=True)
 
     def fit_transform(self, series: Any) -> TimeSeries:
         """Fit to a series, the training part, and return it with its columns scaled.
@@ -372,12 +372,16 @@ class Scaler:
             if wanted.dtype.kind in "SO":  # a tensor of text gives bytes
                 texts = [x.decode() if isinstance(x, bytes) else x for x in wanted.tolist()]
                 wanted = np.array(texts)
-            if (known.dtype.kind in "US") != (wanted.dtype.kind in "US"):
-                at = np.full(len(wanted), -1)
-            else:
-                order = np.argsort(known)
-                at = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
-                at[known[at] != wanted] = -1
+            kinds = ["text" if of.dtype.kind in "US" else "numbers" for of in (wanted, known)]
+            if kinds[0] != kinds[1] and len(wanted):
+                raise ValueError(
+                    f"the labels of the groups are {kinds[0]} ({wanted.tolist()[0]!r}), and those "
+                    f"that the scaler was fitted to are {kinds[1]} ({self.groups[0]!r}): convert "
+                    "one of them, so that both series have labels of one type."
+                )
+            order = np.argsort(known)
+            at = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
+            at[known[at] != wanted] = -1
         unfitted = (at < 0) | np.isnan(self.mean[at]).any(axis=1)
         if unfitted.any():
             lost = np.asarray(groups)[unfitted].tolist()

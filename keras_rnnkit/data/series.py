@@ -9,14 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from keras_rnnkit.data.columns import make_column
+from keras_rnnkit.data.columns import check_order, make_column
+from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
 from keras_rnnkit.data.time_formats import compact_dates
 from keras_rnnkit.data.times import Times, as_times, is_date, is_period, moment
 from keras_rnnkit.data.zones import to_local, zone_name
 
-__all__ = ["Runs", "TimeSeries", "as_series", "row_chunks", "without_sentinels"]
+__all__ = [
+    "Runs",
+    "TimeSeries",
+    "as_series",
+    "as_table",
+    "holds_dates",
+    "row_chunks",
+    "without_sentinels",
+]
 
 CHUNK_BYTES = 1 << 22
 # Objects of these packages read their whole file when they are made an array.
@@ -67,7 +76,7 @@ class TimeSeries:
             dates, or its pandas `DatetimeIndex`). None: rows follow each other without a gap.
         group: `(rows,)` labels, or a DataFrame's column, or several columns. Rows of one group need
             not be contiguous; they are brought together in order, groups in order of first
-            appearance.
+            appearance. Labels of several columns are joined by a space.
         na_values: number or numbers that stand for a missing value, such as `[-9999]`, or a mapping
             from column name to them. They become NaN (in a copy), as do masked entries of a NumPy
             masked array.
@@ -90,13 +99,15 @@ class TimeSeries:
         bounds: `(len(groups) + 1,)` first row of each group, and the number of rows.
         target_rows: `(parts, 2)` `[start, stop)` rows that may be targets: all of them, until
             `split` narrows them.
-        reordered: whether the rows are in another order than in the input.
+        reordered: whether the rows are in another order than in the input: those of each group
+            brought together, or new ones appended.
         made: rules of columns added by `with_columns`, by name: those that are computed again for
             future rows.
 
     Raises:
         ValueError: no rows, a column without any number, times unsorted or twice, a group with
-            another sampling rate, names that do not fit.
+            another sampling rate, different groups whose joined labels are the same, names that do
+            not fit.
 
     Example:
         >>> import numpy as np
@@ -381,33 +392,46 @@ class TimeSeries:
         view.target_rows = np.asarray(target_rows, dtype=np.int64).reshape(-1, 2)
         return view
 
-    def with_values(self, values: np.ndarray) -> "TimeSeries":
-        """A copy with other values, `(rows, columns)`, and the same names, times and targets.
+    def with_values(self, values: Any, *, in_order: bool = False) -> "TimeSeries":
+        """A copy with other values and the same names, times and targets.
 
         Columns of `with_columns` are not computed again.
+
+        Args:
+            values: `(rows, columns)` numbers, in the order of `self.values`.
+            in_order: that they are, where the series has `reordered` its rows.
+
+        Raises:
+            ValueError: another shape, text, or a series with `reordered` rows without `in_order`.
         """
+        check_order(self, "values=", in_order)
+        values = np.asanyarray(values)
         if values.shape != self.values.shape:
             raise ValueError(
                 f"values= must have the shape {self.values.shape}, received {values.shape}."
             )
         view = copy.copy(self)
-        view.values = values
+        view.values = _floating(values)
         view.made = {}
         return view
 
-    def with_columns(self, columns: Mapping[str, Any]) -> "TimeSeries":
+    def with_columns(self, columns: Mapping[str, Any], *, in_order: bool = False) -> "TimeSeries":
         """A copy with more columns: covariates, lags, the calendar.
 
         Args:
-            columns: by name, a number for each row, in the order of `values`; or a rule, which is
-                also applied to the rows that `append` and `forecast_windows` add: a function of
-                times (local times), such as those of `calendar`; a lag `(column, rows)`, the value
-                some rows before in the same segment, missing at its beginning; or a mapping from
-                the label of each group to its number.
+            columns: by name, a number for each row, in the order of `self.values`; or a rule,
+                which is also applied to the rows that `append` and `forecast_windows` add: a
+                function of times (local times), such as those of `calendar`; a lag
+                `(column, rows)`, the value some rows before in the same segment, missing at its
+                beginning; or a mapping from the label of each group to its number.
+            in_order: that the numbers for each row are in the order of `self.values`, as those
+                computed from columns of the series are. Needed where the series has `reordered`
+                its rows, since those of the table that it was made from are in another order.
 
         Raises:
             ValueError: a name that exists already, a function without times, a column that does not
-                fit the rows or holds text, a group without a number.
+                fit the rows or holds text, a group without a number, or numbers for each row of a
+                series with `reordered` rows without `in_order`.
 
         Example:
             >>> import numpy as np
@@ -422,7 +446,7 @@ class TimeSeries:
         for name, recipe in columns.items():
             if name in view.names:
                 raise ValueError(f"columns= names {name!r}, which the series has already.")
-            column = make_column(view, name, recipe)
+            column = make_column(view, name, recipe, in_order)
             dtype = np.result_type(view.values.dtype, np.float32)
             view.values = np.column_stack([view.values, column]).astype(dtype)
             view.names = (*view.names, str(name))
@@ -437,8 +461,8 @@ class TimeSeries:
         `with_columns` are computed for the new rows too.
 
         Args:
-            rows: a `TimeSeries`, array or DataFrame with the columns of this one (by name) and, as
-                this one, with times and groups. A group may be new.
+            rows: a `TimeSeries` with the columns of this one (by name) and, as this one, with times
+                and groups; without groups also an array or DataFrame. A group may be new.
 
         Raises:
             ValueError: a column is missing, a row does not follow the last one of its group, or
@@ -455,7 +479,13 @@ class TimeSeries:
             [5.0, 6.0]
         """
         names = [name for name in self.names if name not in self.made]
-        if not isinstance(rows, TimeSeries) and np.ndim(rows) == 2 and not hasattr(rows, "columns"):
+        given = isinstance(rows, TimeSeries)
+        if self.groups != (None,) and not given and np.ndim(rows) != 3:
+            raise ValueError(
+                "rows= must say the group of each row, as the series does: pass "
+                "TimeSeries(rows, group=..., time=...)."
+            )
+        if not given and np.ndim(rows) == 2 and not hasattr(rows, "columns"):
             rows = TimeSeries(rows, names=names)
         rows = as_series(rows)
         for what, mine, other in (
@@ -618,7 +648,7 @@ def _columns(
     ):
         import narwhals.stable.v2 as nw
 
-        table = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
+        table = as_table(values)
         if isinstance(table, (nw.DataFrame, nw.Series)) or not hasattr(values, "__array__"):
             return _frame_columns(values, names, time, group)
         if type(values).__module__.split(".")[0] in ON_DISK:
@@ -661,6 +691,27 @@ def _columns(
     if len(names) != values.shape[1]:
         raise ValueError(f"names= has {len(names)} names for {values.shape[1]} columns of values.")
     return values, _distinct(names), time, group
+
+
+def as_table(values: Any) -> Any:
+    """A DataFrame or Series as narwhals shows it; anything else as it is.
+
+    Raises:
+        ValueError: two columns of one name.
+    """
+    import narwhals.stable.v2 as nw
+    from narwhals.exceptions import DuplicateError
+
+    try:
+        return nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
+    except DuplicateError:
+        arrow = hasattr(type(values), "column_names")
+        names = list(map(str, values.column_names if arrow else values.columns))
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"the DataFrame has several columns {', '.join(map(repr, twice))}: rename them or keep "
+            "one of each, such as frame.loc[:, ~frame.columns.duplicated()]."
+        ) from None
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -721,7 +772,7 @@ def _frame_columns(
                 raise ValueError(f"group=: row {lost.index(True)} has no {name!r}.")
         several = [table.get_column(name).to_list() for name in group]
         table = table.drop(list(group))
-        group = np.array([" ".join(map(str, labels)) for labels in zip(*several, strict=True)])
+        group = np.array(join_labels(several, {}))
     index = nw.maybe_get_index(table)
     dated = getattr(getattr(index, "dtype", None), "kind", "") == "M" or is_period(index)
     if index is not None and time is None and dated:
@@ -738,7 +789,7 @@ def _frame_columns(
             # Whole numbers such as 20170130, as read_csv takes them for dates.
             taken = {*(names or ()), *([group] if isinstance(group, str) else ())}
             others = [name for name in table.columns if name not in taken]
-            dates = [name for name in others if _holds_dates(table.get_column(name))][:1]
+            dates = [name for name in others if holds_dates(table.get_column(name))][:1]
         time = dates[0] if len(dates) == 1 else None
     taken = {column for column in (time, group) if isinstance(column, str)}
     unknown = sorted((taken | set(names or ())) - set(table.columns))
@@ -768,7 +819,10 @@ def _frame_columns(
     return values, _distinct(names), time, group
 
 
-def _holds_dates(column: Any) -> bool:
+def holds_dates(column: Any) -> bool:
+    """Whether a column holds dates, or whole numbers such as 20170130."""
+    if is_date(column):
+        return True
     whole = column.dtype.is_integer() and not column.null_count()
     return whole and compact_dates(column.to_numpy()) is not None
 

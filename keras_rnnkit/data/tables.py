@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.series import Runs, TimeSeries, without_sentinels
 from keras_rnnkit.data.store import Spool, identity, write_store
 from keras_rnnkit.data.time_formats import UNIX, TimeReader, in_words
@@ -258,12 +259,13 @@ def _gathered(
     return series(values if order is None else values[order])
 
 
-def labels_of(columns: list[list[Any]]) -> list[Any] | None:
-    """Labels of groups from columns of any type; those of several are joined by a space."""
-    if len(columns) < 2:
-        return [_label(each) for each in columns[0]] if columns else None
-    rows = zip(*([_label(each) for each in column] for column in columns), strict=True)
-    return [" ".join(map(str, row)) if "" not in row else "" for row in rows]
+def labels_of(columns: list[list[Any]], joined: dict[str, tuple[Any, ...]]) -> list[Any] | None:
+    """Labels of groups from columns of any type; of several as `join_labels` joins them."""
+    read = [[_label(each) for each in column] for column in columns]
+    if len(read) < 2:
+        return read[0] if read else None
+    rows = zip(join_labels(read, joined), *read, strict=True)
+    return [label if "" not in row else "" for label, *row in rows]
 
 
 def _label(label: Any) -> Any:

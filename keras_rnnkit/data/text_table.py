@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from packaging.version import Version
 
+from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.tables import CHUNK_ROWS, Chunk, Wanted
 from keras_rnnkit.data.time_formats import (
     NUMBER,
@@ -70,6 +71,7 @@ class TextTable:
         self._path, self._open, self._wanted, self._pandas = path, open_text, wanted, pandas
         decimal, thousands = pandas["decimal"], pandas.pop("thousands")
         self._decimal, self._thousands = decimal, thousands
+        self._labels: dict[str, tuple[Any, ...]] = {}  # of groups, and what they are joined from
         self._marks = BLANKS if thousands and thousands in BLANKS else thousands or ""
         grouped = rf"[+-]?[1-9]\d{{0,2}}([{re.escape(self._marks or ' ')}]\d{{3}})+"
         self._grouped = re.compile(rf"{grouped}({re.escape(decimal)}\d*)?", re.ASCII)
@@ -397,7 +399,10 @@ class TextTable:
         columns = [_texts(frame[self._header.index(name)]) for name in names]
         if len(columns) < 2:
             return list(map(str.strip, columns[0])) if columns else None
-        return [" ".join(map(str.strip, texts)).strip() for texts in zip(*columns, strict=True)]
+        columns = [list(map(str.strip, texts)) for texts in columns]
+        if names is self._wanted.group:
+            return join_labels(columns, self._labels)
+        return [" ".join(texts).strip() for texts in zip(*columns, strict=True)]
 
     def _numbers(self, cells: Any, row: int, place: int) -> np.ndarray:
         """Numbers as pandas read them, or cell by cell if it left them as text."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_rnnkit.data.series import Runs, TimeSeries
+from keras_rnnkit.data.series import Runs, TimeSeries, as_table
 from keras_rnnkit.data.tables import labels_of, whole_numbers
 from keras_rnnkit.data.time_formats import is_compact_date, is_time
 from keras_rnnkit.data.times import Times, as_times
@@ -41,7 +41,7 @@ def from_wide(
     import narwhals.stable.v2 as nw
 
     try:
-        frame = nw.from_native(table, eager_only=True)
+        frame = nw.from_native(as_table(table), eager_only=True)
     except TypeError as error:
         raise TypeError(f"table= must be a DataFrame, received {type(table).__name__}.") from error
     keys = [group] if isinstance(group, str) else list(group or ())
@@ -56,7 +56,9 @@ def from_wide(
         raise ValueError("table= has no column of numbers.")
     labels: Sequence[Any] = range(len(frame))
     if keys:
-        labels = whole_numbers(labels_of([frame.get_column(key).to_list() for key in keys]) or [])
+        labels = whole_numbers(
+            labels_of([frame.get_column(key).to_list() for key in keys], {}) or []
+        )
     if "" in labels:
         raise ValueError(f"group=: row {list(labels).index('')} (counted from 0) has no group.")
     if time is None and all(is_time(name, time_format) or is_compact_date(name) for name in names):

@@ -179,8 +179,8 @@ def _watch(
         with kernels.current().watched(compiled) as called:
             result = getattr(type(met.layer), met.method)(met.layer, *met.arguments)
         if met.method == "run":
-            resets = settled.resets is not None
-            path = _told(met.layer, settled.training, None, compiled, settled.sequences, resets)
+            trains, sequences = settled.training, settled.sequences
+            path = _told(met.layer, trains, None, compiled, sequences, settled.cuts)
         else:
             sequences, _, its_mask, _ = met.arguments
             trains = settled.training
@@ -206,11 +206,11 @@ def _told(
     mask: Any,
     compiled: bool,
     tensor: Any = None,
-    resets: bool = False,
+    cuts: tuple[Any, ...] = (),
 ) -> LayerPath:
     """The path of a layer that is not called."""
     if hasattr(layer, "run_fused"):
-        return decide(layer, training, tensor, compiled, resets)
+        return decide(layer, training, tensor, compiled, cuts)
     if getattr(layer, "linear", False):
         known = Condition("cell", f"{type(layer.cell).__name__}, linear in its state", True, "")
         path = "linear scan" if layer.at_once else path_of(layer, False, tensor)

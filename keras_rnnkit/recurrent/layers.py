@@ -22,6 +22,7 @@ from keras_rnnkit.recurrent.arguments import (
 )
 from keras_rnnkit.recurrent.classical import GRUCell, LSTMCell, SimpleRNNCell
 from keras_rnnkit.recurrent.equations import input_masks
+from keras_rnnkit.recurrent.parts import parts_of
 from keras_rnnkit.recurrent.rnn import Pass, RecurrentLayer, Result
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -54,9 +55,7 @@ class FusedLayer(RecurrentLayer):
     def run(self, settled: Pass) -> Result:
         """Make a pass on the path that `paths.decide` names."""
         settled = settled.without_padding()
-        path = paths.decide(
-            self, settled.training, settled.sequences, resets=settled.resets is not None
-        )
+        path = paths.decide(self, settled.training, settled.sequences, cuts=settled.cuts)
         if self.use_cudnn is True and not path.fused:
             raise ValueError(
                 f"{self.name!r} has use_cudnn=True, but its fused kernel cannot run: "
@@ -66,7 +65,7 @@ class FusedLayer(RecurrentLayer):
         if path.path == "block":
             return self._run_block(settled)
         if path.fused:
-            return self.run_fused(settled)
+            return self.run_parted(settled) if settled.cuts else self.run_fused(settled)
         inputs, step = self.by_equations(settled)
         last, kept = self.loop(settled, [inputs], settled.states, step)
         return Result(last[0], kept[0] if kept else None, last, kept)
@@ -82,6 +81,25 @@ class FusedLayer(RecurrentLayer):
             lengths,
         )
         return self.unpacked(settled, h, last, counts)
+
+    def run_parted(self, settled: Pass) -> Result:
+        """Run the fused kernel over the parts of the rows between their resets; see `parts`."""
+        kernel, kind = kernels.current(), self.equations.fused_kind(self.cell)
+        mask = None if settled.mask is None else ops.convert_to_numpy(settled.mask)
+        parts = parts_of(ops.convert_to_numpy(settled.resets), mask)
+        sequence, weights = self.dropped(settled), self.fused_weights(settled)
+        flat = ops.reshape(sequence, (-1, sequence.shape[-1]))
+        pairs = zip(settled.states, settled.starts, strict=True)
+        before = [ops.concatenate([x, ops.cast(start, x.dtype)]) for x, start in pairs]
+        states = [ops.take(each, parts.begins, axis=0) for each in before]
+        outcomes = []
+        for steps in parts.pieces:
+            states = [each[: len(steps)] for each in states]
+            read = ops.take(flat, steps, axis=0)
+            (h,), (states,) = kernel.fused(kind, read, [states], [weights], None)
+            outcomes.append(ops.reshape(h, (-1, h.shape[-1])))
+        h = ops.take(ops.concatenate([*outcomes, before[0]]), parts.places, axis=0)
+        return self.completed(settled, h, [h[:, -1], *[None] * (len(states) - 1)])
 
     def fused_weights(self, settled: Pass) -> tuple[Any, ...]:
         """The weights as a fused kernel takes them in a pass."""
@@ -102,15 +120,18 @@ class FusedLayer(RecurrentLayer):
 
     def packed(self, settled: Pass) -> Any:
         """The inputs as a fused kernel takes them: dropout applied, valid steps first."""
-        sequence = settled.sequences
-        dropped = input_masks(self.cell, sequence, settled.training)
-        sequence = sequence if dropped is None else sequence * dropped
+        sequence = self.dropped(settled)
         if settled.mask is None:
             return masks.Packed(sequence, None, None)
         return masks.pack(sequence, settled.mask)
 
+    def dropped(self, settled: Pass) -> Any:
+        """The inputs with dropout applied."""
+        dropped = input_masks(self.cell, settled.sequences, settled.training)
+        return settled.sequences if dropped is None else settled.sequences * dropped
+
     def unpacked(self, settled: Pass, h: Any, last: list[Any], counts: Any) -> Result:
-        """What a fused kernel returned, back at its steps, with the states it did not return."""
+        """What a fused kernel returned, back at its steps, and what it did not return."""
         if settled.mask is not None:
             h = masks.unpack(h, settled.states[0], counts)
             ran = ops.expand_dims(counts[:, -1] > 0, -1)
@@ -119,6 +140,10 @@ class FusedLayer(RecurrentLayer):
                 for state, start in zip(last, settled.states, strict=True)
             ]
             last[0] = h[:, -1]
+        return self.completed(settled, h, last)
+
+    def completed(self, settled: Pass, h: Any, last: list[Any]) -> Result:
+        """The result of h at every step, with the states that are asked for and not known."""
         unknown = any(state is None for state in last)
         sequences = []
         if self.return_state_sequences or (unknown and (self.return_state or self.stateful)):
@@ -130,6 +155,8 @@ class FusedLayer(RecurrentLayer):
                 settled.states,
                 settled.mask,
                 settled.training,
+                settled.resets,
+                settled.starts,
             )
             if unknown:
                 last = [sequence[:, -1] for sequence in sequences]

@@ -13,7 +13,7 @@ from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.equations import computes, equations_of, follows_from_h
 
 FUSED = ("cudnn", "aten")
-SPEED = "units"
+SPEED = ("units", "parts")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class LayerPath:
     @property
     def quickest(self) -> bool:
         """Whether it is the quickest path there, be it the fused kernel or a loop that beats it."""
-        return all(condition.name == SPEED for condition in self.failed)
+        return all(condition.name in SPEED for condition in self.failed)
 
     @property
     def failed(self) -> tuple[Condition, ...]:
@@ -74,7 +74,7 @@ def decide(
     training: bool = False,
     tensor: Any = None,
     compiled: bool = False,
-    resets: bool = False,
+    cuts: tuple[Any, ...] = (),
 ) -> LayerPath:
     """Return the path of a layer of this package for such a call.
 
@@ -83,7 +83,7 @@ def decide(
         training: Whether dropout applies.
         tensor: The input, for its device; None for where the backend places by default.
         compiled: Whether the model is compiled by XLA or torch.compile.
-        resets: Whether the call has a `reset`.
+        cuts: The resets and the mask of a call with `reset`.
     """
     kernel = kernels.current()
     conditions = [
@@ -96,11 +96,12 @@ def decide(
     ]
     dropped = layer.cell.recurrent_dropout if training else 0.0
     conditions += cell_conditions(layer, training, dropped)
-    if resets:
+    if cuts:
         remedy = (
             "leave it out: give each part between two resets a row of its own, padded and masked"
         )
-        conditions.append(Condition("reset", "given", False, remedy))
+        known = kernel.PARTS and all(x is None or kernel.is_known(x) for x in cuts)
+        conditions.append(Condition("reset", "given", known, remedy))
     projection = getattr(layer.cell, "projection", None)
     if projection is not None:
         remedy = "leave it out: of the kernels only torch's is known to compute it"
@@ -125,7 +126,13 @@ def decide(
             f"nothing: below {kernel.FUSED_FROM_UNITS} units {kernel.LOOP} is quicker; "
             "use_cudnn=True takes the kernel all the same"
         )
-        conditions.append(Condition(SPEED, units, fused, remedy))
+        conditions.append(Condition("units", units, fused, remedy))
+    if fused and cuts and layer.use_cudnn is not True:
+        units = layer.cell.units
+        h_alone = not (layer.return_state or layer.return_state_sequences or layer.stateful)
+        found = kernel.parts_condition(kind, tensor, units, training, h_alone)
+        conditions.append(Condition(*found))
+        fused = conditions[-1].holds
     if kernel.BLOCKS and training and layer.use_cudnn == "auto" and suits:
         found = kernel.block_condition(
             kind, layer.compute_dtype, tensor, layer.cell.units, compiled

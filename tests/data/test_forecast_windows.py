@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 import keras_rnnkit as rk
 
+DAY = np.timedelta64(1, "D")
 HOURS = np.datetime64("2024-03-30T00", "h") + np.arange(60)
 SPEC = rk.WindowSpec(
     6,
@@ -331,6 +333,34 @@ def test_a_recursive_forecast_goes_on_from_its_own_values(scaled):
         ahead = np.arange(rows, rows + 6)
         assert found["prediction"].tolist() == pytest.approx(start + slope * ahead, abs=1e-3)
         assert found["time"].tolist() == pd.to_datetime(HOURS[ahead]).tolist()
+
+
+@pytest.mark.parametrize("frames", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize("labels", [[1, 2], ["a", "b"]])
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_frame_with_a_group_must_become_a_series(frames, labels, timed):
+    table = {"g": np.repeat(labels, 5), "x": np.arange(10.0), "plan": np.arange(10.0)}
+    options = {"group": "g", "names": ["x", "plan"]}
+    if timed:
+        table["t"] = np.tile(np.datetime64("2024-01-01", "ns") + np.arange(5) * DAY, 2)
+        options["time"] = "t"
+    before, ahead, shared = (
+        frames({name: column[rows] for name, column in table.items() if name not in left_out})
+        for rows, left_out in (([0, 1, 2, 5, 6, 7], ""), ([3, 4, 8, 9], ""), ([3, 4], "g"))
+    )
+    series = rk.TimeSeries(before, **options)
+    spec = rk.WindowSpec(3, horizon=2, features=["x"], targets=["x"], known=["plan"])
+    with pytest.raises(ValueError, match=r"known= is a DataFrame with 'g', .* Pass TimeSeries"):
+        rk.forecast_windows(series, spec, known=ahead)
+    with pytest.raises(ValueError, match=r"rows= must say the group .* pass TimeSeries"):
+        series.append(ahead)
+    told = rk.TimeSeries(ahead, **options)
+    inputs = rk.WindowLoader(*rk.forecast_windows(series, spec, known=told))[0]
+    assert inputs["known"][..., 0].tolist() == [[3, 4], [8, 9]]
+    assert series.append(told)["x"].tolist() == list(range(10))
+    # One for all groups says nothing of them; it may hold columns of the series.
+    inputs = rk.WindowLoader(*rk.forecast_windows(series, spec, known=shared))[0]
+    assert inputs["known"][..., 0].tolist() == [[3, 4]] * 2
 
 
 def test_a_lag_is_made_of_the_forecast_rows():

@@ -111,6 +111,27 @@ def test_a_part_of_a_split():
     assert (frame["truth"] == frame["time"]).all()
 
 
+@pytest.mark.parametrize("targets", [["x"], ["x", "y"], ()])
+def test_the_truth_of_another_part_and_of_weight_0_is_missing(targets):
+    values = np.column_stack([np.arange(40.0), np.arange(40.0)])
+    values[25, 1] = np.nan  # y is unknown in row 25, whose weight is then 0 for x too
+    series = rk.TimeSeries(values, names=["x", "y"])
+    val = rk.split(series, train=0.5, val=0.25).val
+    spec = rk.WindowSpec(
+        4, horizon=6, pad_targets=5 if targets else 0, features=["x"], targets=targets
+    )
+    batches = rk.WindowLoader(val, spec, batch_size=99)
+    shape = (len(batches[0] if not targets else batches[0][0]), 6, max(len(targets), 1))
+    frame = rk.to_frame(np.zeros(shape), val, spec, targets=targets or ["x"], backend="pandas")
+    rows = frame["time"].to_numpy()
+    known = (rows >= 20) & (rows < 30) & ((rows != 25) | ("y" not in targets))
+    assert rows.max() == (34 if targets else 35)
+    np.testing.assert_array_equal(frame["truth"], np.where(known, rows, np.nan))
+    if targets:
+        weights = batches[0][2]
+        assert (frame["truth"].notna() == np.repeat(weights.ravel() > 0, len(targets))).all()
+
+
 def future(time, *, lookback=2, horizon=3, **options):
     """The last window's frame where the series' rows end at its origin."""
     series = rk.TimeSeries(np.arange(float(len(time))), names=["x"], time=time, **options)

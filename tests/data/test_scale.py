@@ -482,8 +482,11 @@ def test_groups_go_by_label_everywhere():
         scaler.inverse_transform([1.0, 2.0, 3.0], "x", groups=[7, 1, 2])
     with pytest.raises(ValueError, match=r"group 1 had no training row, .* \(1 such\)"):
         scaler.inverse_transform([1.0, 2.0], "x", groups=np.array([1, 1]))
-    with pytest.raises(ValueError, match="group '7' had no training row"):
+    told = r"groups are text \('7'\), and those that the scaler was fitted to are numbers \(\d\)"
+    with pytest.raises(ValueError, match=told):
         scaler.inverse_transform([1.0], "x", groups=["7"])
+    with pytest.raises(ValueError, match=r"groups are text .* labels of one type"):
+        scaler.transform(rk.TimeSeries([1.0, 2.0], names=["x"], group=["7", "7"]))
 
 
 def test_labels_of_text_come_from_the_dataset_as_text():

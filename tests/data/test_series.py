@@ -439,6 +439,20 @@ def test_unknown_and_doubled_columns_are_refused():
         series["c"]
 
 
+def test_columns_of_one_name_are_named():
+    twice = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["x", "y", "x"])
+    spec = rk.WindowSpec(1, horizon=1, features=["x"], targets=["x"], known=["y"])
+    panel = rk.TimeSeries([[1.0, 2.0]], names=["x", "y"], group=["a"])
+    for made in (
+        lambda: rk.TimeSeries(twice),
+        lambda: rk.TimeSeries(pa.Table.from_arrays([pa.array([1.0])] * 2, names=["x", "x"])),
+        lambda: rk.TimeSeries.from_wide(twice, series="rows"),
+        lambda: rk.forecast_windows(panel, spec, known=twice),
+    ):
+        with pytest.raises(ValueError, match="the DataFrame has several columns 'x': rename them"):
+            made()
+
+
 def test_a_npy_file_is_mapped_by_its_path(tmp_path):
     path = tmp_path / "rows.npy"
     np.save(path, np.arange(12, dtype=np.float32).reshape(6, 2))
@@ -490,6 +504,50 @@ def test_a_group_may_be_told_by_several_columns(frames):
     holed = frames({"store": [1, 1, 2], "item": ["a", None, "b"], "y": [1.0, 2, 3]})
     with pytest.raises(ValueError, match="group=: row 1 has no 'item'"):
         rk.TimeSeries(holed, group=["store", "item"])
+
+
+@pytest.mark.parametrize("frames", [pd.DataFrame, pl.DataFrame])
+def test_numbers_for_each_row_of_reordered_rows_must_say_their_order(frames):
+    frame = frames({"g": list("ababab"), "x": np.arange(6.0), "promo": [0, 1] * 3})
+    series = rk.TimeSeries(frame, group="g")
+    assert series["promo"].tolist() == [0, 0, 0, 1, 1, 1]
+    for promo in (frame["promo"], frame["promo"].to_numpy(), [0, 1] * 3):
+        with pytest.raises(ValueError, match=r"column 'again': the series has .* in_order=True"):
+            series.with_columns({"again": promo})
+    with pytest.raises(ValueError, match="values=: the series has brought the rows of each group"):
+        series.with_values(frame[["x", "promo"]].to_numpy())
+    own = series.with_columns({"log": np.log1p(series["x"])}, in_order=True)
+    np.testing.assert_allclose(own["log"], np.log1p([0, 2, 4, 1, 3, 5]))
+    assert series.with_values(series.values * 2, in_order=True)["x"].tolist() == [0, 4, 8, 2, 6, 10]
+    # A rule tells its order itself, and rows that stay in place are in that of the table.
+    assert series.with_columns({"id": {"a": 7, "b": 9}, "before": ("x", 1)})["id"][
+        2:4
+    ].tolist() == [7, 9]
+    placed = rk.TimeSeries(frames({"x": [1.0, 2.0]}), group=["a", "b"])
+    assert placed.with_columns({"y": frames({"y": [3, 4]})["y"]})["y"].tolist() == [3, 4]
+    assert placed.with_values(frames({"x": [5, 6]})).values.tolist() == [[5], [6]]
+    with pytest.raises(ValueError, match="values= must hold numbers"):
+        placed.with_values(np.array([["a"], ["b"]]))
+
+
+@pytest.mark.parametrize("source", [pd.DataFrame, pl.DataFrame, "wide", "csv", "parquet"])
+def test_different_groups_whose_joined_labels_are_the_same_are_refused(source, tmp_path):
+    # The second label stands behind the first chunk of a file.
+    cities = [("New", "York A")] * 70_000 + [("New York", "A")]
+    table = {"region": [r for r, _ in cities], "city": [c for _, c in cities]}
+    frame = pd.DataFrame({**table, "x": np.arange(len(cities))})
+    read = {
+        "wide": lambda group: rk.TimeSeries.from_wide(frame, series="rows", group=group),
+        "csv": lambda group: rk.read_csv(tmp_path / "rows.csv", group=group),
+        "parquet": lambda group: rk.read_parquet(tmp_path / "rows.parquet", group=group),
+    }.get(source, lambda group: rk.TimeSeries(source(frame.to_dict("list")), group=group))
+    if source == "csv":
+        frame.to_csv(tmp_path / "rows.csv", index=False)
+    if source == "parquet":
+        frame.to_parquet(tmp_path / "rows.parquet")
+    told = r"\('New', 'York A'\) and \('New York', 'A'\) .* both read 'New York A' .* another mark"
+    with pytest.raises(ValueError, match=told):
+        read(["region", "city"])
 
 
 @pytest.mark.parametrize("sentinels", [0, [0], {0.0}, np.array([0, -1])])

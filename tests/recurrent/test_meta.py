@@ -92,6 +92,20 @@ def test_any_cell_stays_on_the_device(masked, elsewhere):
     assert {str(result.device) for result in (*results, x.grad)} == {"meta"}
 
 
+@pytest.mark.parametrize("case", ["everything", "dropout", "stateful", "bfloat16"])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "Bidirectional"])
+def test_rows_parted_at_resets_stay_on_the_device(name, case, elsewhere, monkeypatch):
+    values = np.arange(BATCH * TIME).reshape(BATCH, TIME) % 4 == 1
+    monkeypatch.setattr(kernels.current(), "is_known", lambda tensor: True)
+    monkeypatch.setattr(keras.ops, "convert_to_numpy", lambda tensor: values)
+    layer = LAYERS[name](UNITS, use_cudnn=True, **CASES[case])
+    x = torch.empty((BATCH, TIME, FEATURES), device="meta", requires_grad=True)
+    marks = torch.ones((BATCH, TIME), dtype=torch.bool, device="meta")
+    results = keras.tree.flatten(layer(x, mask=marks, reset=marks, training=True))
+    sum(result.float().sum() for result in results).backward()
+    assert {str(result.device) for result in (*results, x.grad)} == {"meta"}
+
+
 @pytest.mark.parametrize("options", [{}, {"freeze_found": True}, {"trainable": True}])
 def test_word_vectors_stay_on_the_device(options, elsewhere):
     layer = rk.GloVeEmbedding({"a": [1.0, 2.0], "b": [3.0, 4.0]}, ["a", "b", "c"], **options)

@@ -1,4 +1,4 @@
-"""JAX: `lax.scan`, on a GPU over inputs taken in beforehand, and cuDNN's LSTM."""
+"""JAX: `lax.scan`, on a GPU over inputs projected beforehand, and cuDNN's LSTM."""
 
 import os
 import warnings
@@ -20,6 +20,7 @@ FUSED_FROM_UNITS = 256
 BLOCKS = False
 CHUNKS = False
 PROJECTS = False
+PARTS = False
 COMPILES = True
 
 cudnn_lstm = jax.experimental.rnn.lstm
@@ -163,7 +164,7 @@ def _grows() -> bool:
 
 
 def allow_memory_growth() -> str:
-    """Say how JAX is told, which a running Python cannot do; see the package's docstring."""
+    """Return how to set it, since a running Python cannot; see the package's docstring."""
     if jax.default_backend() != "gpu":
         return "JAX sees no GPU, so there is no memory growth to set."
     if _grows():

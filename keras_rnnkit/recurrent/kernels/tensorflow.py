@@ -16,6 +16,7 @@ FUSED_FROM_UNITS = 0
 BLOCKS = True
 CHUNKS = True
 PROJECTS = False
+PARTS = False
 # Units, and multiplications in a time step, up to which a training step of the block takes at most
 # 0.77 of the loop's time: docs/benchmarks/backends.md.
 BLOCK_UNITS, BLOCK_PRODUCTS = 32, 2**17
@@ -201,7 +202,7 @@ def _block(sequence: Any, h: Any, c: Any, weights: Any, bias: Any) -> Any:
 
 @tf.RegisterGradient("KerasRNNKitBlockLSTM")
 def _block_gradient(op: Any, *upstream: Any) -> Any:
-    """The one that TensorFlow registers calls the op of the earlier version, and is wrong."""
+    """The gradient of the block. TensorFlow registers that of an earlier op, which is wrong."""
     names = ("seq_len_max", "x", "cs_prev", "h_prev", "w", "wci", "wcf", "wco", "b")
     outputs = zip(("i", "cs", "f", "o", "ci", "co", "h"), op.outputs, strict=True)
     with upstream[6].graph.gradient_override_map({"BlockLSTMGradV2": "KerasRNNKitNoGradient"}):

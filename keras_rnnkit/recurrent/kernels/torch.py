@@ -16,6 +16,14 @@ FUSED_FROM_UNITS = 0
 BLOCKS = False
 CHUNKS = False
 PROJECTS = True
+PARTS = True
+# By what is asked for: the time steps from which on rows are parted at their resets and, on a CPU,
+# the most features, samples, and multiplications of a state by a gate: docs/benchmarks/cells.md.
+PARTED = {
+    "h of an LSTM": (32, 256),
+    "training": (96, 128, 256, 2**20),
+    "inference": (96, 128, 64, 2**15),
+}
 COMPILES = True
 
 scan = unrolled
@@ -40,7 +48,13 @@ def hoists(tensor: Any) -> bool:
 
 def is_known(tensor: Any) -> bool:
     """Whether it has a value; see the package's docstring."""
-    return not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    try:
+        tensor.detach().flatten()[:1].bool().cpu().numpy()
+    except RuntimeError:  # on a device without data, or inside a transformed function
+        return False
+    return True
 
 
 def fused_conditions(
@@ -57,12 +71,32 @@ def fused_conditions(
     ]
 
 
+def parts_condition(
+    kind: str, tensor: Any, units: int, training: bool, h_alone: bool
+) -> tuple[str, Any, bool, str]:
+    """Whether parting rows at their resets pays; see the package's docstring."""
+    rows, steps, features = tensor.shape
+    asked = "training" if training else "inference"
+    least, *most = PARTED["h of an LSTM" if kind == "lstm" and h_alone else asked]
+    most = most if device(tensor) == "CPU" else []
+    sizes = {"features": features, "samples": rows, "multiplications": rows * units**2}
+    fits = all(size <= limit for size, limit in zip(sizes.values(), most, strict=False))
+    found = ", ".join(f"{size:,} {name}" for name, size in {"time steps": steps, **sizes}.items())
+    limits = ", ".join(f"{limit:,} {name}" for name, limit in zip(sizes, most, strict=False))
+    remedy = (
+        f"nothing: rows are parted at their resets from {least} time steps on"
+        + (f", up to {limits}" if limits else "")
+        + "; else the loop is quicker, and use_cudnn=True parts them all the same"
+    )
+    return "parts", found, steps >= least and fits, remedy
+
+
 def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> Any:
     """Run torch's kernel over right-padded rows; see the package's docstring.
 
-    It takes rows of their own lengths only as a packed sequence of one batch size a step, which is
-    several times slower and waits for the GPU. So it runs on over the padding, where nothing that
-    it computes reaches a valid step: forward it comes last, and backward each row is reversed by
+    For samples of different lengths torch needs a packed sequence, which is several times slower
+    and waits for the GPU. So the kernel runs over the padding too. Nothing that it computes there
+    reaches a valid step: forward, the padding comes last; backward, each sample is reversed by
     itself.
     """
     if lengths is None:
@@ -105,8 +139,8 @@ def _dense(kind: str, sequence: Any, states: Any, weights: Any) -> Any:
 def one_chunk(weights: Any) -> list[Any]:
     """Lay the weights side by side as cuDNN does: every matrix transposed, then every bias.
 
-    Where they lie elsewhere torch compacts them at each call, and warns of it. Of each direction
-    torch takes kernel, recurrent kernel, both biases, and the projection's kernel if there is one.
+    Otherwise torch copies them together at each call, and warns. For each direction torch takes
+    kernel, recurrent kernel, both biases, and the projection's kernel if there is one.
     """
     matrices, vectors = (0, 1, *range(4, len(weights[0]))), (2, 3)
     places = [
@@ -122,7 +156,7 @@ def one_chunk(weights: Any) -> list[Any]:
 
 
 class _Watch(torch.overrides.TorchFunctionMode):
-    """Notes the kernels whose results are kept: Keras 3.14 loops after its LSTM's."""
+    """Records the kernels whose results are used: Keras 3.14 discards its LSTM's, and loops."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,5 +249,5 @@ def _dotted(version: int) -> str:
 
 
 def allow_memory_growth() -> str:
-    """Say that torch needs no telling; see the package's docstring."""
+    """Return that there is nothing to set; see the package's docstring."""
     return "PyTorch takes GPU memory as it needs it, so there is nothing to set."
