@@ -118,7 +118,8 @@ def read_csv(
         na_values: numbers and further texts that stand for a missing value, such as
             `[-9999, "none"]`, or a mapping from column to them.
         decimal: the decimal mark.
-        thousands: the mark between groups of three digits, such as `","` in `1,234.5`.
+        thousands: the mark between groups of three digits, such as `","` in `1,234.5`; a blank
+            stands for no-break ones too.
         encoding: of the text. Default: UTF-8, with a byte-order mark or without.
         compression: `"gzip"`, `"bz2"`, `"xz"`, `"zip"` or None. Default: by the ending of the name.
         **options: of `pandas.read_csv`: `sep`, `nrows`, `quotechar`, `quoting`, `doublequote`,

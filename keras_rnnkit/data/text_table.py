@@ -31,6 +31,8 @@ CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?( ?[AP]M)?", re.ASCII | re.IGNORECASE)
 MONTH = r"(\d{1,4}|(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)"
 TIME_NAME = re.compile(r"time|date|date[-_ ]?time|time[-_ ]?stamp", re.IGNORECASE)
 TORN = re.compile(r"[+-]?\d+,\d+(\.\d*)?", re.ASCII)
+BLANKS = " \u00a0\u202f"  # the plain one, and two that do not break
+MARKS = "()%‰$€£¥°-+\u2212" + BLANKS  # around what a reader takes for a number
 LIKE_A_DATE = re.compile(rf"{MONTH}[-/., ]+{MONTH}[-/., ]+\d{{2,4}}\b.*", re.ASCII | re.IGNORECASE)
 
 
@@ -70,7 +72,8 @@ class TextTable:
         decimal, thousands = pandas["decimal"], pandas.pop("thousands")
         self._decimal, self._thousands = decimal, thousands
         self._labels: dict[str, tuple[Any, ...]] = {}  # of groups, and what they are joined from
-        grouped = rf"[+-]?[1-9]\d{{0,2}}({re.escape(thousands or '')}\d{{3}})+"
+        self._marks = BLANKS if thousands and thousands in BLANKS else thousands or ""
+        grouped = rf"[+-]?[1-9]\d{{0,2}}([{re.escape(self._marks or ' ')}]\d{{3}})+"
         self._grouped = re.compile(rf"{grouped}({re.escape(decimal)}\d*)?", re.ASCII)
         places = pandas["header"]
         self._named = places == "infer"
@@ -82,13 +85,16 @@ class TextTable:
             raise ValueError(f"{path} is empty: expected a header line and rows.")
         if pandas["delimiter"] is None:
             pandas["delimiter"] = self._common_delimiter([text for _, text in lines])
+            self._refuse_blanks([text for _, text in lines[self._heads :]])
         numbered = [(at, [*map(str.strip, row)]) for at, row in self._cells(iter(lines))]
         rows = [row for _, row in numbered]
         if len(rows) <= self._heads:
             raise ValueError(f"{path} holds a header and no rows.")
         # A quote behind a blank is one only where pandas skips it, for which it takes its time.
         self._spaced = any(re.search(r"(^|[^\w\s])[ ]+\"", line) for _, line in lines)
-        rows, heads = rows[self._heads :], [rows[place] for place in places]
+        heads, body = [rows[place] for place in places], numbered[self._heads :]
+        body = [(at, row) for at, row in body if any(row)] or body
+        rows = [row for _, row in body]
         if given is not None:
             header = [str(name) for name in given]
         elif heads:
@@ -97,13 +103,13 @@ class TextTable:
             ]
         else:
             header = [str(place) for place in range(len(rows[0]))]
-        self._header = self._fit(header, numbered[self._heads :], given)
+        self._header = self._fit(header, body, given)
         self._find_time(rows)
         # Dates pandas leaves as texts by itself, which takes it less time than to be told.
         self._dates = [p for p, cell in enumerate(rows[0]) if not self._is_number(cell)]
         self.names, self._values = wanted.choose(path, self._header)
         self._refuse_lost_dates(rows[0])
-        self._refuse_units(numbered[self._heads :])
+        self._refuse_units(body)
 
     def _lines(self, text: Any) -> Iterator[tuple[int, str]]:
         """The lines that pandas reads, with their numbers."""
@@ -142,6 +148,20 @@ class TextTable:
         return max(
             marks, key=lambda mark: (min(line.count(mark) for line in plain), plain[0].count(mark))
         )
+
+    def _refuse_blanks(self, lines: list[str]) -> None:
+        """Refuse as many words in each line, a number at their end, and no delimiter."""
+        rows = [re.split(r"\s+", line.strip(), flags=re.ASCII) for line in lines]
+        marks = set(DELIMITERS) - {self._decimal}
+        if self._thousands or any(marks & set(line) for line in lines):
+            return
+        width = max(map(len, rows), default=1)
+        if width > 1 and all(len(row) == width and self._is_number(row[-1]) for row in rows):
+            raise ValueError(
+                f"{self._path} has none of the delimiters , ; | and tab, and {width} words in each "
+                r"line. If blanks separate its cells, pass delimiter=r'\s+'; if they group digits, "
+                "thousands=' '."
+            )
 
     def _fit(
         self, header: list[str], numbered: list[tuple[int, list[str]]], given: Sequence[str] | None
@@ -228,7 +248,8 @@ class TextTable:
                 left = {
                     place: [cell for cell in column if cell.lower() not in NOT_AVAILABLE]
                     for place, column in enumerate(zip(*rows, strict=False))
-                    if header[place] and header[place] not in asked
+                    if (header[place] or place == 0)
+                    and (header[place] or f"Unnamed: {place}") not in asked
                 }
                 found = [
                     p for p, column in left.items() if column and all(map(is_compact_date, column))
@@ -251,12 +272,14 @@ class TextTable:
 
     def _refuse_numbers_of_time(self, columns: dict[int, list[str]]) -> None:
         """Refuse numbers that are times by their look, in the first column, or by their name."""
+        first = min((place for place in columns if self._header[place]), default=0)
         for place, cells in columns.items():
             if not cells or not all(map(NUMBER.fullmatch, cells)):
                 continue
-            name, numbers = self._header[place], [float(cell) for cell in cells]
+            name = self._header[place] or f"Unnamed: {place}"
+            numbers = [float(cell) for cell in cells]
             compact = compact_format(cells)
-            if (place == min(columns) and compact) or (
+            if (place <= first and compact) or (
                 TIME_NAME.fullmatch(name) and numbers == sorted(numbers)
             ):
                 time_format = compact or likely_format(cells[0])
@@ -396,7 +419,7 @@ class TextTable:
         if text in ("true", "false"):
             return float(text == "true")
         if self._thousands and self._grouped.fullmatch(text):
-            text = text.replace(self._thousands, "")
+            text = text.translate(dict.fromkeys(map(ord, self._marks)))
         if self._decimal == ",":
             text = "" if "." in text else text.replace(",", ".")
         # float would read 1_000 and the digits of other scripts too, and 1e400 as infinity.
@@ -427,12 +450,22 @@ class TextTable:
 
     def _advice(self, cell: str, place: int) -> str:
         name = self._header[place]
-        if re.fullmatch(r"[+-]?\d{1,3}([,.' ]\d{3})+([.,]\d*)?", cell) and not self._thousands:
+        if (
+            re.fullmatch(r"[+-]?\d{1,3}([,.'\u2019\s]\d{3})+([.,]\d*)?", cell)
+            and not self._thousands
+        ):
             return "Pass thousands= with the mark between groups of digits, or decimal=','."
         if re.fullmatch(r"[+-]?\d+,\d*", cell):
             return "Pass decimal=','."
         if NUMBER.fullmatch(cell) and not (self._decimal == "," and "." in cell):
             return "A float64 holds no more than 1.8e308. Correct it, or leave the column out."
+        bare = cell.strip(MARKS)
+        if bare != cell.lstrip("+-") and re.fullmatch(r"\d+([.,'\s]\d+)*", bare):
+            return (
+                "It reads like a number, with marks that are none of it. Write it in the file with "
+                "the digits 0 to 9, '-' and the decimal mark alone; or correct the column with "
+                "pandas, and make a TimeSeries of the frame."
+            )
         if self._wanted.time and CLOCK.fullmatch(cell):
             return (
                 f"If it is the time of day of the rows, pass time={[*self._wanted.time, name]!r}; "

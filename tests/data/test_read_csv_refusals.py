@@ -102,6 +102,18 @@ def test_numbers_that_are_times_are_no_feature(column, time_format, write):
         assert len(rk.read_csv(path, time=name, time_format=time_format).time) == 2
 
 
+@pytest.mark.parametrize("header", [";T", "T", ";t;T"])
+def test_times_in_a_column_without_a_name_are_no_row_numbers(header, write):
+    name = "t" if "t" in header else "Unnamed: 0"
+    rows = [f"{hour};" * ("t" in header) + f"202401010{hour};5" for hour in range(2)]
+    path = write("\n".join([header, *rows]) + "\n")
+    with pytest.raises(ValueError, match=f"time='{name}' and time_format= with '%Y%m%d%H'"):
+        rk.read_csv(path, delimiter=";")
+    series = rk.read_csv(path, delimiter=";", time=name, time_format="%Y%m%d%H")
+    assert series.freq == np.timedelta64(1, "h")
+    assert rk.read_csv(path, delimiter=";", drop=name).time is None
+
+
 def test_numbers_that_are_no_times_stay_a_feature(write):
     for text in ("a,b\n3,202401\n4,202402\n", "a,b\n202413,1\n", "time,b\n3,1\n1,2\n"):
         assert rk.read_csv(write(text)).time is None
@@ -190,3 +202,43 @@ def test_a_clock_beside_daily_dates_is_not_the_time(group, write):
 def test_a_clock_is_the_time_by_its_name_or_as_dates_come_again(clock, second, write):
     path = write(f"day,{clock},x\n2024-01-01,07:10,1\n{second},07:11,2\n")
     assert rk.read_csv(path).time[1] == np.datetime64(f"{second}T07:11")
+
+
+def test_a_row_of_empty_cells_below_the_header_hides_nothing(write):
+    series = rk.read_csv(write("day,T\n,\n2024-01-01,5\n2024-01-02,6\n"))
+    assert series.names == ("T",)
+    assert series["T"].tolist() == [5, 6]
+    assert len(rk.read_csv(write("a,b\n,\n1,2\n"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "first"),
+    [
+        ("day T\n2024-01-01 5\n2024-01-02 6\n", {}, 5),
+        ("  T    p\n 5  9.5\n 6 10.5\n", {}, 5),
+        ("T p\n5,5 9,5\n6,5 8,5\n", {"decimal": ","}, 5.5),
+    ],
+)
+def test_cells_between_blanks_are_told(text, options, first, write):
+    with pytest.raises(ValueError, match=r"pass delimiter=r'\\s\+'"):
+        rk.read_csv(write(text), **options)
+    assert rk.read_csv(write(text), delimiter=r"\s+", **options)["T"][0] == first
+
+
+@pytest.mark.parametrize("cell", ["5%", "5 %", "\u22125", "(5)", "$5.5", "-€5", "5 €", "5\u00a0%"])
+@pytest.mark.parametrize("time", ["", "2024-01-01;"])
+def test_what_reads_like_a_number_is_not_called_missing(cell, time, write):
+    path = write(f"{time and 't;'}x;y\n{time}{cell};1\n")
+    with pytest.raises(ValueError, match=r"line 2, column 'x': .*It reads like a number, ") as told:
+        rk.read_csv(path)
+    assert "na_values" not in str(told.value)
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u202f", "\u2019"])
+def test_blanks_between_groups_of_digits(blank, write):
+    path = write(f"x;y\n1{blank}234,5;-2{blank}000\n")
+    with pytest.raises(ValueError, match=r"'1.+234,5'. Pass thousands="):
+        rk.read_csv(path, decimal=",")
+    for thousands in (blank, "\u2019" if blank == "\u2019" else " "):
+        series = rk.read_csv(path, decimal=",", thousands=thousands)
+        assert series.values.tolist() == [[1234.5, -2000]]

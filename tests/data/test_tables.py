@@ -190,7 +190,7 @@ def test_frames_of_periods_and_whole_dates():
     ):
         assert (series.time == expected).all()
         assert series.freq == np.timedelta64(1, "M")
-    with pytest.raises(ValueError, match="'x' 2 times"):
+    with pytest.raises(ValueError, match="several columns 'x'"):
         rk.TimeSeries(pd.DataFrame([[1.0, 2.0]], columns=["x", "x"]))
 
 
