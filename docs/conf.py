@@ -2,18 +2,13 @@
 
 import doctest
 import inspect
-import os
-import socket
-import sys
+import re
 from importlib.metadata import version as installed_version
-from pathlib import Path
 from typing import Any
 
 import keras
 
 import keras_rnnkit as rk
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 project = "keras-rnnkit"
 author = "The keras-rnnkit authors"
@@ -26,7 +21,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
-    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",
@@ -75,8 +69,18 @@ autosummary_context = {
         "RNN": "reset_state",
         "SimpleRNN": "reset_state",
         "SimpleRNNCell": "unpack",
+        "WindowSpec": "every_step, length, reach, input_rows, target_rows, roles",
+        # What these have besides their arguments and `rk.Cell`'s names is how they work.
+        **dict.fromkeys(rk.cells.__all__, ""),
     },
-    "hidden": {"Split": "train, val, test"},
+    "hidden": {
+        "FitEpoch": "tell, on_train_begin, on_epoch_begin",
+        "RecurrentMonitor": "on_train_begin, on_train_batch_end, on_epoch_end",
+        "Scaler": "affine, check_targets",
+        "Split": "train, val, test",
+        "TimeSeries": "columns, of_rows, extended",
+        "WindowLoader": "on_epoch_begin, on_epoch_end",
+    },
 }
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -95,9 +99,9 @@ plot_pre_code = "import numpy as np\nimport keras\nimport keras_rnnkit as rk"
 doctest_global_setup = "import numpy as np\nimport keras\nimport keras_rnnkit as rk"
 doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 default_role = "code"
-# Named by annotations, and not to be found where its inventory cannot be fetched.
+# Named by annotations, without a page.
 nitpick_ignore_regex = [
-    ("py:class", r"(collections|datetime|keras|numpy|os)\..*"),
+    ("py:class", r"numpy\.random\..*"),
     ("py:class", r"keras_rnnkit\.(\w+\.)+\w+|[A-Z]\w+"),
 ]
 
@@ -108,7 +112,6 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"command_line\.py",
     "abort_on_example_error": True,
-    "reset_argv": "short_run.arguments",
     "backreferences_dir": "api/generated/used",
     "doc_module": ("keras_rnnkit",),
     "inspect_global_variables": False,
@@ -120,53 +123,67 @@ sphinx_gallery_conf = {
 }
 
 
-def reachable(host: str) -> bool:
-    """Whether an inventory can be fetched, so that an offline build passes."""
-    try:
-        socket.create_connection((host, 443), timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-INVENTORIES = {
-    "python": "https://docs.python.org/3",
-    "numpy": "https://numpy.org/doc/stable",
-}
-intersphinx_mapping = {
-    name: (address, None)
-    for name, address in INVENTORIES.items()
-    if "RNNKIT_OFFLINE" not in os.environ and reachable(address.split("/")[2])
-}
-
-
+# Where the pages of names of other projects are, by rules, so that a build needs no network.
 KERAS = "https://keras.io/api/"
 KERAS_PAGES = {
+    "keras.Input": "layers/core_layers/input/",
+    "keras.Model": "models/model/",
+    "keras.callbacks.BackupAndRestore": "callbacks/backup_and_restore/",
+    "keras.callbacks.Callback": "callbacks/base_callback/",
+    "keras.callbacks.ModelCheckpoint": "callbacks/model_checkpoint/",
+    "keras.layers.Dense": "layers/core_layers/dense/",
+    "keras.layers.Embedding": "layers/core_layers/embedding/",
+    "keras.layers.Layer": "layers/base_layer/",
+    "keras.layers.Masking": "layers/core_layers/masking/",
+    "keras.layers.Normalization": "layers/preprocessing_layers/numerical/normalization/",
+    "keras.layers.TextVectorization": "layers/preprocessing_layers/text/text_vectorization/",
+    "keras.ops": "ops/",
+    "keras.saving.load_model": "models/model_saving_apis/model_saving_and_loading/",
+    "keras.utils.get_file": "utils/python_utils/",
+    "keras.utils.set_random_seed": "utils/python_utils/",
+    "keras.utils.timeseries_dataset_from_array": "data_loading/timeseries/",
     **{
         f"keras.layers.{name}": f"layers/recurrent_layers/{page}/"
         for name, page in {
-            "LSTM": "lstm",
-            "LSTMCell": "lstm_cell",
+            "Bidirectional": "bidirectional",
             "GRU": "gru",
             "GRUCell": "gru_cell",
+            "LSTM": "lstm",
+            "LSTMCell": "lstm_cell",
+            "RNN": "rnn",
             "SimpleRNN": "simple_rnn",
             "SimpleRNNCell": "simple_rnn_cell",
-            "RNN": "rnn",
-            "Bidirectional": "bidirectional",
-            "TimeDistributed": "time_distributed",
             "StackedRNNCells": "stacked_rnn_cell",
+            "TimeDistributed": "time_distributed",
         }.items()
     },
-    "keras.layers.Dense": "layers/core_layers/dense/",
-    "keras.layers.Embedding": "layers/core_layers/embedding/",
-    "keras.layers.Masking": "layers/core_layers/masking/",
-    "keras.layers.TextVectorization": "layers/preprocessing_layers/text/text_vectorization/",
-    "keras.utils.timeseries_dataset_from_array": "data_loading/timeseries/",
+}
+RULES = {
+    r"numpy\.\w+": "https://numpy.org/doc/stable/reference/generated/{name}.html",
+    r"pandas\.\w+": "https://pandas.pydata.org/docs/reference/api/{name}.html",
+    r"tf(?!\.keras)(\.[a-z_]+)*\.\w+": "https://www.tensorflow.org/api_docs/python/{path}",
+    r"jax\.(jit|lax\.\w+)": "https://docs.jax.dev/en/latest/_autosummary/{name}.html",
+    r"jax\.(distributed|export)": "https://docs.jax.dev/en/latest/{name}.html",
+    r"torch\.nn\.[A-Z]\w+": "https://docs.pytorch.org/docs/stable/generated/{name}.html",
+    r"torch\.distributed": "https://docs.pytorch.org/docs/stable/distributed.html",
+    r"(?P<module>collections(\.abc)?|datetime|os)\.\w+": (
+        "https://docs.python.org/3/library/{module}.html#{name}"
+    ),
 }
 
 
+def elsewhere(name: str) -> str:
+    """The address of a name of another project; empty where none is known."""
+    if name in KERAS_PAGES:
+        return KERAS + KERAS_PAGES[name]
+    for rule, address in RULES.items():
+        if found := re.fullmatch(rule, name):
+            return address.format(name=name, path=name.replace(".", "/"), **found.groupdict())
+    return ""
+
+
 def link_names(app: Any, doctree: Any, page: str) -> None:
-    """Make a public name in code type, of this package or of Keras, a link to its page."""
+    """Make a name in code type, of this package or of another project, a link to its page."""
     from docutils import nodes
 
     pages = app.env.get_domain("py").objects
@@ -175,12 +192,12 @@ def link_names(app: Any, doctree: Any, page: str) -> None:
         if isinstance(literal.parent, nodes.reference | nodes.title):
             continue
         ours = pages.get(f"keras_rnnkit.{name.removeprefix('rk.')}")
-        plain = "." not in name and name.isidentifier() and ("_" in name or name != name.lower())
+        # Other libraries have names such as `LSTM` and `Scaler` too.
+        plain = "." not in name and ("_" in name or name != name.lower())
+        plain = plain and page != "glossary" and not hasattr(keras.layers, name)
         if ours and (name.startswith("rk.") or plain) and ours.docname != page:
             address = app.builder.get_relative_uri(page, ours.docname)
-        elif name in KERAS_PAGES:
-            address = KERAS + KERAS_PAGES[name]
-        else:
+        elif not (address := elsewhere(name)):
             continue
         inside = "" if address.startswith("https") else f"#{ours.node_id}"
         link = nodes.reference(
@@ -200,7 +217,8 @@ def find_undocumented(app: Any, env: Any) -> None:
         members = vars(value)["__all__"] if inspect.ismodule(value) else [None]
         for member in members:
             full = f"keras_rnnkit.{name}" + (f".{member}" if member else "")
-            if full not in documented:
+            flat = member and getattr(rk, member, None) is getattr(value, member)
+            if full not in documented and not flat:
                 logging.getLogger(__name__).warning("%s has no page in the reference", full)
 
 
@@ -214,9 +232,14 @@ def show_init(app: Any, what: str, name: str, obj: Any, *shown: Any) -> tuple[st
     return stringify_signature(made, show_return_annotation=False), ""
 
 
-def find_flat(app: Any, env: Any, node: Any, text: Any) -> Any:
-    """Find a class that an annotation names by its file where its page is: in the package."""
-    name = node.get("reftarget", "").rpartition(".")[2]
+def find_name(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Find a class that an annotation names: in this package, or where another project has it."""
+    from docutils import nodes
+
+    target = re.sub(r"keras\.src\.[\w.]+\.", "keras.", node.get("reftarget", ""))
+    name = target.rpartition(".")[2]
+    if address := elsewhere(target):
+        return nodes.reference("", "", text, refuri=address, internal=False)
     if name not in rk.__all__:
         return None
     arguments = env, node["refdoc"], app.builder, "class", f"keras_rnnkit.{name}", node, text
@@ -225,7 +248,7 @@ def find_flat(app: Any, env: Any, node: Any, text: Any) -> Any:
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    app.connect("missing-reference", find_flat)
+    app.connect("missing-reference", find_name)
     app.connect("autodoc-process-signature", show_init)
     app.connect("env-check-consistency", find_undocumented)
     app.connect("doctree-resolved", link_names)

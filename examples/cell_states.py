@@ -2,9 +2,9 @@
 What an LSTM remembers of a review
 ==================================
 
-An LSTM reads a review word by word and carries what it makes of it in its cell state. Keras hands
-out the last output; ``rk.trace`` gives the cell state and the gates at every word, of a model
-already trained::
+An LSTM reads a review word by word and keeps what it has read in its cell state. Keras returns the
+last output alone. ``rk.trace`` gives the cell state and the gates at every word, of a model that is
+trained already::
 
     python examples/cell_states.py
     python examples/cell_states.py --data aclImdb_v1.tar.gz --glove glove.6B.50d.txt
@@ -12,6 +12,7 @@ already trained::
 Without reviews it generates some, and says so.
 """
 
+import textwrap
 from pathlib import Path
 
 import keras
@@ -97,7 +98,8 @@ x_train, x_val = to_rows(train[0]), to_rows(val[0])
 # %%
 # A small model
 # -------------
-# Its verdict comes from the last state alone, so that all it knows by then has to be remembered.
+# Its verdict is computed from the last state alone. So the state has to keep what the model has
+# read.
 
 if GLOVE is None:
     embedding = keras.layers.Embedding(len(vocabulary), 50, mask_zero=True)
@@ -119,8 +121,7 @@ history = model.fit(
 # %%
 # The unit that carries the verdict
 # ---------------------------------
-# Over many reviews, the last cell state of one unit goes with the verdict more closely than that of
-# any other.
+# One unit has a last cell state that correlates with the verdict more than that of any other unit.
 
 verdict = model.predict(x_val[:500], verbose=0)[:, 0].clip(1e-6, 1 - 1e-6)
 cell_state = rk.trace(model, x_val[:500], progress=False)["lstm"]["c"][:, -1]
@@ -133,10 +134,10 @@ print(f"a correlation of {together[unit]:.2f} over {len(verdict)} validation rev
 # %%
 # One review
 # ----------
-# The positive and the negative validation review that the model is surest of, or one of your own.
-# Time runs from left to right: the cell state, and below it the gates that made it. The input gate
-# i lets a word in, the forget gate f keeps what was there (1) or drops it (0), the output gate o
-# shows it.
+# A positive and a negative validation review, those with the surest verdict, or one of your own.
+# Time runs from left to right. The cell state is at the top, and below it are the gates. The input
+# gate i lets a word in, the forget gate f keeps the state (1) or drops it (0), and the output gate
+# o passes it on.
 
 
 def look_at(text):
@@ -153,14 +154,15 @@ surest = [np.where(val[1][:500] == label, right, 0).argmax() for label in (1, 0)
 looks = [look_at(text) for text in ([val[0][at] for at in surest] if REVIEW is None else [REVIEW])]
 read, trace, after_each = looks[0]
 print(trace)
-print(f"\n... {' '.join(read)}\nis positive with a probability of {after_each[-1]:.3f}.")
+print(textwrap.fill(f"... {' '.join(read)}", 78, initial_indent="\n"))
+print(f"is positive with a probability of {after_each[-1]:.3f}.")
 axes = rk.plot.trace(trace, ["c", "i", "f", "o"], labels=read)
 axes[0].figure.savefig(folder / "cell_states.png", dpi=110)
 
 # %%
 # The verdict after each word
 # ---------------------------
-# What the model would say if the review ended there, and the unit that carries it.
+# The verdict if the review ended there, and the cell state of the unit that carries it.
 
 figure, axes = plt.subplots(
     len(looks), 1, figsize=(7.5, 3.2 * len(looks)), layout="constrained", squeeze=False

@@ -2,10 +2,11 @@
 Vanishing and exploding gradients, and what helps
 =================================================
 
-A value of one or minus one comes with the first time step, then noise; which it was is asked after
-the last step. ``rk.gradient_flow`` tells how much of a gradient each layer carries back to the
-first step. Then what helps, each beside what the model learns with it: an orthogonal start, a GRU
-whose update gate starts open, a shorter window, and, where the gradient explodes, clipping.
+The first time step shows a value of one or minus one, and noise follows. After the last step the
+model has to say which value it was. ``rk.gradient_flow`` measures how much of a gradient each layer
+carries back to the first step. Then come four remedies, each with the accuracy that a model reaches
+by it: orthogonal weights, a GRU whose update gate starts open, a shorter window, and, where the
+gradient explodes, clipping.
 
 ::
 
@@ -14,6 +15,7 @@ whose update gate starts open, a shorter window, and, where the gradient explode
 """
 
 import dataclasses
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -60,10 +62,10 @@ def make_data(sequences, steps, seed):
 
 
 # %%
-# One run measures a start before training, then trains from it. ``factor`` is how much of the
+# One run measures the gradient at the initial weights, then trains. ``factor`` is how much of the
 # gradient is left from one step to the one before, and ``half-life`` how many steps halve it. A
 # ``RecurrentMonitor`` watches the training and stops it at the first NaN. The accuracy is that on
-# sequences not seen; a guess has 50 %.
+# sequences that training has not seen; a guess has 50 %.
 
 
 def run(name, layer, steps=STEPS, optimizer=None, prepare=None):
@@ -92,7 +94,7 @@ def run(name, layer, steps=STEPS, optimizer=None, prepare=None):
         f"{measured.verdict:10}{history['val_accuracy'][-1]:10.0%}"
     )
     if monitor.message:
-        print(f"    {monitor.message}")
+        print(textwrap.indent(textwrap.fill(monitor.message, 78), "    "))
     return dataclasses.replace(measured, layer=name)
 
 
@@ -108,8 +110,8 @@ def draw(flows, title, path):
 # %%
 # Vanishing
 # ---------
-# None of these starts carries the gradient over 50 steps, the gates of LSTM and GRU
-# notwithstanding, and in so short a training none learns the task.
+# With none of these initial weights does the gradient reach over 50 steps, not even with the gates
+# of an LSTM or a GRU. In so short a training none learns more than a guess.
 
 small = keras.initializers.RandomNormal(stddev=0.05, seed=1)
 print(f"{'start':32}{'steps':>6}{'factor':>8}{'half-life':>11}  {'verdict':10}{'accuracy':>10}")
@@ -123,9 +125,10 @@ draw(starts, "Before training: how much gets back", folder / "gradient_starts.pn
 # %%
 # What helps
 # ----------
-# Orthogonal recurrent weights (Keras's default) keep the length of what they multiply; a bias of 3
-# keeps 95 % of a GRU's state at each step, for z = sigmoid(3); and over a shorter window less is
-# lost.
+# Orthogonal recurrent weights (Keras's default) keep the length of what they multiply. A bias of 3
+# keeps 95 % of a GRU's state at each step, since z = sigmoid(3). Over a shorter window less is
+# lost. The verdict is about the gradient alone: less than a hundredth of it may be enough to learn
+# from, as the first and the last of the three show.
 
 
 def open_gate(layer):
@@ -143,8 +146,8 @@ helped = [
 # %%
 # Exploding
 # ---------
-# Weights that grow what they multiply by a tenth at each step make the loss infinite within an
-# epoch; with the gradient clipped, the same start trains.
+# These weights lengthen what they multiply by a tenth at each step, and the loss is NaN within an
+# epoch. With the gradient clipped, the same initial weights train.
 
 growing = keras.initializers.Orthogonal(1.1, seed=1)
 for name, clipnorm in (("growing weights", None), ("growing weights, clipped", 0.1)):

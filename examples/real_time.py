@@ -2,9 +2,9 @@
 Real time
 =========
 
-A GRU is trained on windows of weather and then used on a stream, one row at a time: each row as it
-comes gives the forecast of the next one, where calling the model on the last window again would
-repeat the work of all its rows.
+A GRU is trained on windows of weather and then used on a stream, one row at a time. Each row that
+arrives gives a forecast of the next one. Calling the model on the last window again would repeat
+the work of all its rows.
 
 ::
 
@@ -28,7 +28,7 @@ DAYS = 60  # of weather, a row every ten minutes
 WINDOW = 144  # rows of a window: a day
 UNITS = 16  # of the GRU
 EPOCHS = 3  # of training
-STREAM = 300  # rows that come one by one
+STREAM = 300  # rows that arrive one by one
 OUTPUT = "results"  # the folder for the figure and the models
 
 # sphinx_gallery_start_ignore
@@ -47,8 +47,8 @@ TARGET = "T (degC)"
 # %%
 # Train on windows
 # ----------------
-# The scaling is part of the model, which takes and returns real units: what is exported later needs
-# no scaler beside it. The model says by how much the temperature will change.
+# The scaling is part of the model, which takes and returns real units, so that the exported model
+# needs no scaler beside it. The model forecasts by how much the temperature will change.
 
 weather = rk.datasets.synthetic_weather(days=DAYS)
 train, _, test = rk.split(weather, train=0.8)
@@ -82,8 +82,8 @@ step.save(folder / "step.keras")
 # %%
 # For a small device
 # ------------------
-# TFLite needs its built-in operations alone. ONNX is a line: ``step.export("step.onnx",
-# format="onnx")``, where ``tf2onnx`` is installed. The guide on real time shows how each is run.
+# TFLite runs it with its built-in operations alone. ONNX takes one line, ``step.export("step.onnx",
+# format="onnx")``, and needs ``tf2onnx``. The guide on real time shows how to run each.
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -98,9 +98,9 @@ if keras.backend.backend() == "tensorflow":
 # %%
 # A stream, with a gap
 # --------------------
-# ``warm_up`` takes the first window at once. Where the time between two rows is longer than ten
-# minutes the states know nothing of what came between: they are put back, and there is no forecast
-# until as many rows have come as the model was trained on.
+# ``warm_up`` reads the first window at once. After a gap, more than ten minutes between two rows,
+# the states are out of date. So they are reset, and there is no forecast until as many rows have
+# arrived as a training window has.
 
 first = test.target_rows[0, 0]
 stream_rows = weather.values[first : first + WINDOW + STREAM].astype("float32")
@@ -135,8 +135,8 @@ assert np.allclose(whole, found[:20], atol=1e-3)
 # %%
 # What a forecast costs
 # ---------------------
-# A call of the step model beside one of the whole model on the last window again. TFLite and
-# ``onnxruntime`` are quicker by far: their figures are on the page of benchmarks.
+# One call of the step model, and one call of the whole model on the last window. TFLite and
+# ``onnxruntime`` are quicker by far: the benchmarks have their figures.
 
 window = stream_rows[None, :WINDOW]
 
@@ -156,6 +156,7 @@ print(f"the window again: {by_window:.2f} ms; one step: {by_step:.2f} ms")
 # %%
 # The forecasts
 # -------------
+# After the gap there is no forecast for a day.
 
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 shown = slice(WINDOW, WINDOW + len(found))

@@ -64,8 +64,8 @@ growth = (1 - RATE) ** -STEPS
 print(f"1 / (1 - {RATE:g}) to the power of {STEPS}: {growth:.1e}")
 
 # %%
-# Both layers begin with the same weights, and with an open update gate, z = sigmoid(8), as a GRU
-# has that learned to remember.
+# Both layers begin with the same weights, and with an update gate that keeps 95 % of the state at
+# each step, z = sigmoid(3), as that of a GRU that has learned to remember.
 
 old = keras.layers.RNN(
     OldGRUCell(UNITS, recurrent_dropout=RATE, seed=1), return_sequences=True, name="old"
@@ -74,7 +74,7 @@ ours = rk.GRU(UNITS, recurrent_dropout=RATE, return_sequences=True, seed=1, name
 for layer in (old, ours):
     layer.build((None, STEPS, 1))
 start = old.get_weights()
-start[2][0, :UNITS] = 8.0
+start[2][0, :UNITS] = 3.0
 for layer in (old, ours):
     layer.set_weights(start)
 
@@ -118,18 +118,19 @@ figure.savefig(folder / "recurrent_dropout.png", dpi=110)
 # %%
 # The loss
 # --------
-# Training has dropout, validation has none: so the old formula shows a training loss of many digits
-# beside a validation loss that looks sane, and the weights do not learn from such gradients.
+# Training has dropout, validation has none. So the old formula shows a training loss of twenty
+# digits beside a validation loss that looks sane, and its weights do not learn from such gradients:
+# to guess the mean has a validation loss of 0.8. ``rk.GRU`` learns under the same dropout.
 
 
 def train(layer):
-    """Losses of training, with dropout, and of validation, without."""
+    """Losses of training, with dropout, and of validation, without dropout."""
     last = keras.layers.Lambda(lambda h: h[:, -1])
     model = keras.Sequential([keras.Input((STEPS, 1)), layer, last, keras.layers.Dense(1)])
-    model.compile(keras.optimizers.RMSprop(1e-3), "mae")
+    model.compile(keras.optimizers.RMSprop(0.01), "mae")
     data, validation = slow_noise(SEQUENCES, seed=1), slow_noise(256, seed=2)
     history = model.fit(
-        *data, batch_size=64, epochs=EPOCHS, validation_data=validation, verbose=0
+        *data, batch_size=16, epochs=EPOCHS, validation_data=validation, verbose=0
     ).history
     return zip(history["loss"], history["val_loss"], strict=True)
 

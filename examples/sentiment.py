@@ -53,8 +53,8 @@ folder.mkdir(parents=True, exist_ok=True)
 # %%
 # Reviews
 # -------
-# ``imdb_reviews`` tells what it found: how many of each label, duplicates, damaged bytes. The best
-# epoch is chosen by the validation reviews, so a fair figure needs others, those of the test part.
+# ``imdb_reviews`` counts the reviews of each label, duplicates and damaged bytes. The best epoch is
+# chosen by the validation part, so a fair accuracy needs other reviews: the test part.
 
 GOOD = ("good", "great", "fine", "superb", "moving", "charming", "brilliant", "lovely")
 BAD = ("bad", "dull", "awful", "poor", "boring", "weak", "terrible", "clumsy")
@@ -101,13 +101,13 @@ labels = {name: part[1] for name, part in parts.items()}
 # %%
 # Words to rows of a vocabulary
 # -----------------------------
-# Padding stands on the right and is masked, so that it changes nothing. A review that is too long
-# keeps its last words, where the verdict usually stands; one without a word becomes one unknown
-# word, so that there is a time step to take.
+# Padding is on the right and masked, so that it changes nothing. A long review keeps its last
+# words, where the verdict usually is. A review without words becomes one unknown word, so that it
+# has a time step.
 #
-# The vocabulary is handed over as an argument, which is saved with the model's config. What
-# ``adapt`` found is saved as lines of text, and cannot be read again where a word holds one of
-# Unicode's line ends, as some of the real reviews do.
+# The vocabulary is passed as an argument, which is saved in the model's config. Keras saves what
+# ``adapt`` found as lines of text, which cannot be read again if a word contains one of Unicode's
+# line ends, as in some of the real reviews.
 
 counted = keras.layers.TextVectorization(max_tokens=10_000)
 counted.adapt(parts["train"][0])

@@ -2,9 +2,9 @@
 Forecast a panel of shops
 =========================
 
-One GRU forecasts the next two weeks of every shop: a static id goes to an ``Embedding``, promotions
-and the weekday are known ahead, and shops that opened days ago are trained and forecast with the
-others, by windows that begin before their record does::
+One model forecasts the next two weeks of every shop. The id of a shop is a static covariate and
+goes to an ``Embedding``. Promotions and the weekday are known ahead. Shops that opened days ago are
+trained and forecast with the others, by windows that begin before their record does::
 
     python examples/shop_forecast.py
     python examples/shop_forecast.py --csv sales.csv --time day --group shop --target sales \
@@ -23,8 +23,8 @@ import keras_rnnkit as rk
 # %%
 # Settings
 # --------
-# A file has a row for each shop and day. The rows to come have no sales yet; they hold what is
-# known ahead, for two weeks behind the last day.
+# A file has a row for each shop and day. The rows of the next two weeks have no sales yet; they
+# hold what is known ahead.
 
 CSV = None  # a CSV file; without one, the shops are generated
 TIME = "day"  # its column of days
@@ -34,7 +34,7 @@ KNOWN = ["promo"]  # columns that are known ahead
 SHOPS = 60  # so many are generated
 HORIZON = 14  # days to forecast
 LOOKBACK = 28  # days to look back
-EPOCHS = 30  # of training
+EPOCHS = 12  # of training
 SEED = 0  # of weights and order
 OUTPUT = "results"  # the folder for the forecast, the figure and the model
 
@@ -74,14 +74,14 @@ def generate_shops(shops):
 
 
 if CSV is None:
-    print("Data: GENERATED shops, which sell nowhere. For a file of yours set CSV.\n")
+    print("Data: GENERATED shops. For a file of yours set CSV (--csv FILE).\n")
     table = generate_shops(SHOPS)
 else:
     table = rk.read_csv(CSV, time=TIME, group=GROUP, names=[TARGET, *KNOWN], sort=True)
 print(table)
 
 # %%
-# The rows that have been are those up to the last one of each shop that has a value of the target.
+# The past of a shop ends with its last row that has sales.
 
 known = np.append(np.isfinite(table[TARGET]), False)
 lasts = [
@@ -98,8 +98,9 @@ series = rk.TimeSeries(
 )
 
 # %%
-# The last two weeks validate. Sales are forecast on a logarithmic scale, on which shops of any size
-# are alike. A shop that opened after the training part has an id that is unseen.
+# The last two weeks are the validation part. Sales are forecast on a logarithmic scale, on which
+# shops of any size are alike. A shop that opened after the training part gets the id 0, for labels
+# that were not seen.
 
 end = series.time.max() + np.timedelta64(1, "D")
 train, val, _ = rk.split(series, train=str(end - np.timedelta64(HORIZON, "D")), val=str(end))
@@ -120,7 +121,7 @@ series, train, val = map(add_columns, (series, train, val))
 # Windows
 # -------
 # Four weeks of the past, and two weeks of what is known ahead. ``pad`` lets a window begin before
-# the record of a shop does, and ``pad_targets`` lets it end behind the last day.
+# the record of a shop does, and ``pad_targets`` lets it end after the last day.
 
 ahead = [*KNOWN, *rk.data.calendar("weekday")]
 spec = rk.WindowSpec(
@@ -141,8 +142,8 @@ print(rk.window_report(train, spec, **options))
 # %%
 # Model
 # -----
-# One GRU reads the past. Its last state and the id of the shop stand beside each day ahead, over
-# which a second GRU runs.
+# One GRU reads the past. Its last state and the id of the shop are joined to each of the days
+# ahead, over which a second GRU runs.
 
 past = keras.Input((spec.length, len(spec.features)), name="past")
 mask = keras.Input((spec.length,), dtype="bool", name="mask")
@@ -161,8 +162,8 @@ history = model.fit(windows, epochs=EPOCHS, shuffle=False, verbose=2)
 # %%
 # Is it better than last week?
 # ----------------------------
-# The baseline says of each day what was sold on the same weekday in the last week that is known.
-# Shops with a long history and those with a short one are told apart.
+# The baseline forecasts for each day what was sold on the same weekday of the last known week. The
+# table has one column for shops with a long history and one for those with a short one.
 
 whole = replace(spec, pad_targets=0)
 index = [parts[-1] for parts in rk.window_dataset(val, whole, **options, return_index=True)]
@@ -186,8 +187,8 @@ print(f"{'shops':<26}{(~short).sum():9d}{short.sum():9d}")
 # %%
 # The forecast
 # ------------
-# ``forecast_windows`` gives the windows that end with the last row of each shop, and ``to_frame``
-# brings what the model says of them back to shops, days and sales.
+# ``forecast_windows`` gives the window that ends with the last row of each shop. ``to_frame`` turns
+# the forecasts into a table with shops and days.
 
 newest, newest_spec = rk.forecast_windows(series, spec, known=table)
 forecast = model.predict(rk.window_dataset(newest, newest_spec, **options), verbose=0)

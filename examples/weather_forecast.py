@@ -22,7 +22,7 @@ import keras_rnnkit as rk
 # %%
 # Settings
 # --------
-# Name a file of your own here, and the column to forecast. Durations are those that pandas reads.
+# Name a file of your own here, and the column to forecast. Durations are written as in pandas.
 
 CSV = None  # a CSV file with a column of times; without one, the weather is synthetic
 TIME = None  # the column of times, where it is not the only one of dates
@@ -54,7 +54,7 @@ folder.mkdir(parents=True, exist_ok=True)
 # Weather stations write -9999 where they have no value, and some rows twice.
 
 if CSV is None:
-    print("Data: SYNTHETIC weather, made by a formula. For a file of yours set CSV.\n")
+    print("Data: SYNTHETIC weather, made by a formula. For a file of yours set CSV (--csv FILE).\n")
     series = rk.datasets.synthetic_weather(days=DAYS)
 else:
     series = rk.read_csv(CSV, time=TIME, na_values=[-9999], sort=True, duplicates="first")
@@ -69,8 +69,8 @@ scaler = rk.Scaler().fit(train)
 # %%
 # Windows
 # -------
-# A window is the last five days, one row an hour, and its target the temperature a day after its
-# last row. ``window_report`` counts the windows of each part, and says why others are left out.
+# A window has the last five days, one row an hour. Its target is the temperature a day after its
+# last row. ``window_report`` counts the windows of each part, and why others are left out.
 
 
 def rows(duration):
@@ -87,9 +87,9 @@ print(rk.window_report((parts := rk.data.Split(train, val, test)), spec, **optio
 # %%
 # Model
 # -----
-# The GRU predicts how far the target will have moved from its last value. It begins as persistence,
-# for its last layer begins at zero, and learns what to add. Beside each value it sees how far that
-# is from the last one of the window, so that what it learns about changes holds at other levels.
+# The GRU predicts how far the target will move from its last value. It begins as persistence,
+# because its last layer begins at zero. Beside each value it reads the difference from the last
+# value of the window, so that what it learns about changes holds at other levels too.
 
 names = spec.roles(series.names).features
 column = names.index(TARGET)
@@ -113,8 +113,8 @@ history = model.fit(
 # %%
 # Is it better than common sense?
 # -------------------------------
-# Persistence says that the temperature stays as it is. The other baseline says that it will be what
-# it was at the same hour of the last day that is known: a day ahead, that is the same forecast. A
+# Persistence forecasts that the temperature stays as it is. The other baseline forecasts the
+# temperature at the same hour of the last known day. A day ahead, both are the same forecast. A
 # model that does not beat them has learned nothing of use.
 
 

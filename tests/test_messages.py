@@ -36,6 +36,43 @@ def test_units_that_are_no_number_of_units(made, units):
         made(units)
 
 
+FLAGS = {
+    **{(made, name): lambda value, made=made, name=name: made(4, **{name: value})
+       for made in (*LAYERS, lambda _, **options: rk.RNN(rk.cells.MinGRUCell(4), **options))
+       for name in ("return_state_sequences", "save_states", "learn_initial_state")},
+    **{(made, "return_state"): lambda value, made=made: made(4, return_state=value)
+       for made in CELLS},
+    ("set", "save_states"): lambda value: setattr(rk.GRU(4), "save_states", value),
+    ("step_model", "copy"): lambda value: rk.step_model(
+        keras.Sequential([keras.Input((5, 3)), rk.GRU(4)]), copy=value),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None])
+@pytest.mark.parametrize(("made", "name"), FLAGS)
+def test_flags_are_true_or_false(made, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be True or False; received {value!r}"):
+        FLAGS[made, name](value)
+
+
+def test_flags_may_be_of_numpy():
+    assert rk.LSTM(4, learn_initial_state=np.True_).get_config()["learn_initial_state"] is True
+
+
+@pytest.mark.parametrize(
+    ("cell", "rate", "count"),
+    [
+        (rk.LSTMCell(3), (0.1, 0.1, 0.1), 2),
+        (rk.LSTMCell(3), [0.1], 2),
+        (keras.layers.GRUCell(3), (0.1, 0.1), 1),
+        (rk.cells.MinLSTMCell(3), (0.1, 0.1), 1),
+    ],
+)
+def test_rates_that_are_not_one_a_state_are_told_when_zoneout_is_made(cell, rate, count):
+    with pytest.raises(ValueError, match=f"`rate` must be one number, or {count}, one for each"):
+        rk.cells.Zoneout(cell, rate)
+
+
 def test_units_may_be_of_numpy():
     assert [made(np.int64(4)).units for made in (rk.LSTM, rk.GRUCell)] == [4, 4]
 

@@ -17,16 +17,29 @@ from keras_rnnkit.data.text_table import TextTable
 
 __all__ = ["read_csv"]
 
+PANDAS = (
+    "sep", "nrows", "quotechar", "quoting", "doublequote", "escapechar", "true_values",
+    "false_values",
+)  # fmt: skip
 OURS = {
     "dtype": "values are float64",
+    "converters": "change the file, or the values of the series",
     "parse_dates": "pass time=",
     "date_format": "pass time_format=",
+    "date_parser": "pass time_format=",
+    "dayfirst": "pass time_format=",
     "index_col": "pass time=",
     "usecols": "pass names= or drop=",
     "chunksize": "pass store=",
     "iterator": "pass store=",
+    "delim_whitespace": r"pass delimiter=r'\s+'",
     "engine": "it is that of C",
     "skip_blank_lines": "empty lines are passed over",
+    "skipinitialspace": "blanks around cells are passed over",
+    "keep_default_na": "NA, null, - and the like are always missing values, since none is a number",
+    "na_filter": "empty cells are always missing values",
+    "on_bad_lines": "correct the line, or leave it out with skiprows=",
+    "encoding_errors": "pass the encoding= of the file",
 }
 
 
@@ -60,16 +73,20 @@ def read_csv(
     From `delimiter` on the arguments are those of pandas. Empty lines are skipped, and in a file
     with times also lines of empty cells. An empty cell, `NA`, `#N/A`, `NaN`, `null`, `-`, `?` or
     `.` is a missing value. Columns without a name are left out, except one of dates, as pandas
-    writes an index.
+    writes an index. A header with one name too few is that of a first column of row names, which
+    has no name, if these all differ, are not numbers or count the rows, and no two columns beside
+    each other may be one number with a comma in it; otherwise it is an error.
 
     Args:
         path: the file; packed as `.gz`, `.bz2`, `.xz` or a `.zip` with one file in it, it is read
             without unpacking.
         time: name of the column of times, or of several that are joined by a space:
             `["Date", "Time"]`, or `["year", "month", "day"]` with `time_format="%Y %m %d"`.
-            Default: the first column whose first value is a date (or fits `time_format`; else the
-            first one of dates such as 20170130); if it has no time of day, then also the first
-            column whose first value is one.
+            Default: of those that are not dropped, the first column whose first value is a date
+            (or fits `time_format`; else the first one of dates such as 20170130); if it has no
+            time of day, then also the first column whose first value is one, if that column is
+            called `time` or a date comes again (in its group) in the first rows: beside daily
+            dates the times of day are other ones, such as those of sunrise.
         group: name of the column that says to which series of a panel a row belongs, or of several
             (`["store", "item"]`), which are joined by a space. Labels that are integers in all
             rows become integers.
@@ -80,10 +97,13 @@ def read_csv(
             `"unix_us"`, `"unix_ns"` for seconds, milli-, micro- or nanoseconds since 1970,
             `"excel"` for dates as numbers of a spreadsheet, `"count"` for a counter.
         freq: step of time between rows; see `TimeSeries`.
-        sort: sort the rows by time (in each group); otherwise unsorted rows are an error.
+        sort: sort the rows by time (in each group), which they must have; otherwise unsorted rows
+            are an error.
         duplicates: what to do with several rows of the same time and group: `"error"`, or keep the
             `"first"` or the `"last"`.
-        zone: name of the time zone of the times; see `TimeSeries`.
+        zone: name of the time zone of the times; see `TimeSeries`. An hour that comes twice as the
+            clocks are set back is read if its rows are in order, each of its times twice, without
+            `sort` and `duplicates`.
         store: path of a `.npy` file to write the rows to, for a table larger than memory; the
             series is a memory map of it, which `TimeSeries.open` opens again. If the file was made
             from the same table with the same arguments, it is opened at once.
@@ -101,7 +121,8 @@ def read_csv(
         thousands: the mark between groups of three digits, such as `","` in `1,234.5`.
         encoding: of the text. Default: UTF-8, with a byte-order mark or without.
         compression: `"gzip"`, `"bz2"`, `"xz"`, `"zip"` or None. Default: by the ending of the name.
-        **options: others of `pandas.read_csv`, such as `quotechar=` or `nrows=`.
+        **options: of `pandas.read_csv`: `sep`, `nrows`, `quotechar`, `quoting`, `doublequote`,
+            `escapechar`, `true_values`, `false_values`. All others are refused.
 
     Returns:
         A `TimeSeries` of float64.
@@ -109,7 +130,8 @@ def read_csv(
     Raises:
         ValueError: no rows, an unknown column, text in place of a number (the error names line and
             column), a number beyond float64, a line with too few or too many cells, times
-            unsorted or twice.
+            unsorted or twice, a column of numbers that is a time by its look or name (`timestamp`,
+            2024013123) and has no role.
         FileNotFoundError: no such file.
 
     Example:
@@ -130,9 +152,9 @@ def read_csv(
     wanted = Wanted(
         time, group, chosen, drop, time_format, numbers, freq, sort, duplicates, zone, store
     )
-    for name, instead in OURS.items():
-        if name in options:
-            raise ValueError(f"{name}= is no argument of read_csv here: {instead}.")
+    for name in [each for each in options if each not in PANDAS]:
+        instead = OURS.get(name, "use pandas.read_csv, and make a TimeSeries of the frame")
+        raise ValueError(f"{name}= is no argument of read_csv here: {instead}.")
     if decimal not in (".", ","):
         raise ValueError(f"decimal= must be '.' or ',', received {decimal!r}.")
     if thousands is not None and (len(thousands) != 1 or thousands == decimal):

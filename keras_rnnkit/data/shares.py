@@ -18,7 +18,7 @@ def own_share() -> tuple[int, int]:
     torch the ranks of `torch.distributed`. `(1, 0)` where one process trains alone.
 
     Raises:
-        ValueError: the engine has not been started, or its workers have no fixed place.
+        ValueError: the engine has not been started, or gives this process no fixed place.
     """
     read = {"tensorflow": _task, "jax": _process, "torch": _rank}.get(keras.backend.backend())
     return read() if read else (1, 0)
@@ -89,7 +89,11 @@ def _task() -> tuple[int, int]:
     resolver = tf.distribute.get_strategy().cluster_resolver
     if resolver is None:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    cluster = resolver.cluster_spec()
+    try:
+        cluster = resolver.cluster_spec()
+        kind, index = resolver.task_type, resolver.task_id
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _no_place(f"cannot be read ({error})") from error
     if "ps" in cluster.jobs:
         raise ValueError(
             "shard='auto': the workers of a ParameterServerStrategy have no fixed place. Pass "
@@ -97,19 +101,34 @@ def _task() -> tuple[int, int]:
             "that distribute_datasets_from_function hands over."
         )
     tasks = [
-        (job, index)
+        (job, number)
         for job in ("chief", "worker")
         if job in cluster.jobs
-        for index in cluster.task_indices(job)
+        for number in cluster.task_indices(job)
     ]
-    here = (resolver.task_type, resolver.task_id)
-    return (len(tasks), tasks.index(here)) if here in tasks else (1, 0)
+    if (kind, index) in tasks:
+        return len(tasks), tasks.index((kind, index))
+    if kind in (None, "chief", "worker") and tasks:
+        raise _no_place(f"names {len(tasks)} tasks, and task {index} of type {kind!r} is none")
+    return 1, 0  # alone, or one that evaluates
+
+
+def _no_place(what: str) -> ValueError:
+    return ValueError(
+        f"shard='auto': the cluster of TF_CONFIG={os.environ.get('TF_CONFIG')!r} or of the "
+        f"strategy in scope {what}. Expected are a cluster and the place of this process in it: "
+        '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}.'
+    )
 
 
 def _process() -> tuple[int, int]:
     import jax
 
     count, index = jax.process_count(), jax.process_index()
+    if count == 1:
+        _refuse_started(
+            "KERAS_DISTRIBUTION_NUM_PROCESSES", "JAX", "keras.distribution.initialize()"
+        )
     distribution = keras.distribution.distribution()
     if distribution is not None and _replicas(distribution) < count:
         replicas = _replicas(distribution)
@@ -122,13 +141,18 @@ def _rank() -> tuple[int, int]:
 
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size(), distributed.get_rank()
-    started = os.environ.get("WORLD_SIZE", "1")
+    _refuse_started("WORLD_SIZE", "torch.distributed", "torch.distributed.init_process_group()")
+    return 1, 0
+
+
+def _refuse_started(variable: str, engine: str, call: str) -> None:
+    """Refuse a process that was started as one of several, before they know of each other."""
+    started = os.environ.get(variable, "1")
     if started != "1":
         raise ValueError(
-            f"shard='auto': WORLD_SIZE={started}, and torch.distributed has not been initialized. "
-            "Call torch.distributed.init_process_group() first."
+            f"shard='auto': {variable}={started}, and {engine} has not been initialized. "
+            f"Call {call} first."
         )
-    return 1, 0
 
 
 def _replicas(distribution: Any) -> int:

@@ -15,7 +15,8 @@ from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.series import Runs, TimeSeries, without_sentinels
 from keras_rnnkit.data.store import Spool, identity, write_store
 from keras_rnnkit.data.time_formats import UNIX, TimeReader, in_words
-from keras_rnnkit.data.times import Times, as_times, finish
+from keras_rnnkit.data.times import Times, as_times, finish, moment
+from keras_rnnkit.data.zones import as_zone, comes_twice, second_of_two, to_local, zone_name
 
 __all__ = ["CHUNK_ROWS", "Chunk", "Wanted", "build_series", "labels_of", "table_file"]
 
@@ -173,6 +174,13 @@ def build_series(
         wanted: the arguments.
         told: how the file is made, for the manifest of a mapped file.
     """
+    given = {
+        "zone=": wanted.zone is not None,
+        "sort=True": wanted.sort,
+        f"duplicates={wanted.duplicates!r}": wanted.duplicates != "error",
+    }
+    for argument in [each for each in given if given[each] and not wanted.time]:
+        raise ValueError(f"{argument} needs times, and {path} has no column of them: pass time=.")
     if wanted.store is not None:
         folder = Path(wanted.store).parent
         with Spool(folder) as values, Spool(folder) as times, Spool(folder) as codes:
@@ -211,6 +219,7 @@ def _gathered(
         row += len(chunk.values)
     if not row:
         raise ValueError(f"{path} holds a header and no rows.")
+    codes = into_codes.all() if wanted.group else None
     times = None
     if wanted.time:
         if read is None:
@@ -218,13 +227,17 @@ def _gathered(
                 into_times.append(reader.take(last=True))
             except ValueError as error:
                 raise in_words(error, wanted.time_format, what) from error
-            times = finish(into_times.all(), reader.zones, wanted.time_format, wanted.zone, what)
+            read_as, later = into_times.all(), None
+            local = wanted.zone is not None and not (reader.zones or wanted.time_format in UNIX)
+            local = local and read_as.dtype.kind == "M" and wanted.duplicates == "error"
+            if local and not wanted.sort:
+                later = second_of_two(read_as, as_zone(wanted.zone), codes)
+            times = finish(read_as, reader.zones, wanted.time_format, wanted.zone, what, later)
+            if local:
+                _refuse_changes(path, read_as, times, codes, wanted)
         else:
             times = Times(into_times.all(), read.zone)
-    elif wanted.zone is not None:
-        raise ValueError(f"zone= needs times, and {path} has no column of them: pass time=.")
     values = into_values.all()
-    codes = into_codes.all() if wanted.group else None
     if times is not None:
         _refuse_hours(path, values, names, times, codes, wanted)
     order = _order(times, codes, wanted)
@@ -289,8 +302,7 @@ def _order(times: Times | None, codes: np.ndarray | None, wanted: Wanted) -> np.
         codes: of their groups, in the order of the file.
         wanted: the arguments.
     """
-    sort = wanted.sort and times is not None
-    once = wanted.duplicates != "error" and times is not None
+    sort, once = wanted.sort, wanted.duplicates != "error"
     if not (sort or once):
         if codes is None or (codes[1:] >= codes[:-1]).all():
             return None
@@ -305,6 +317,48 @@ def _order(times: Times | None, codes: np.ndarray | None, wanted: Wanted) -> np.
     if not sort and codes is not None:
         order = order[np.argsort(codes[order], kind="stable")]
     return None if np.array_equal(order, np.arange(len(keep))) else order
+
+
+def _refuse_changes(
+    path: Path, local: np.ndarray, times: Times, codes: np.ndarray | None, wanted: Wanted
+) -> None:
+    """Refuse times out of order because the clocks are set back or forward there.
+
+    Args:
+        path: of the table.
+        local: the times as they were read.
+        times: what they are in their zone.
+        codes: of the groups.
+        wanted: the arguments.
+    """
+    zone: Any = times.zone
+    order = np.arange(len(local))
+    if wanted.sort:
+        order = np.argsort(times.values, kind="stable")
+    if codes is not None:
+        order = order[np.argsort(codes[order], kind="stable")]
+    pairs = np.stack([order[:-1], order[1:]])
+    wrong = times.values[pairs[1]] <= times.values[pairs[0]]
+    if codes is not None:
+        wrong &= codes[pairs[1]] == codes[pairs[0]]
+    pairs = pairs[:, wrong]
+    if not pairs.size:
+        return
+    for rows, what in (
+        (comes_twice(local, zone), "comes twice there, as the clocks are set back"),
+        (to_local(times.values, zone) != local, "is left out there, as the clocks are set forward"),
+    ):
+        found = np.where(rows[pairs], pairs, -1).max(axis=0)
+        if found.max() >= 0:
+            row = found[found >= 0][0]
+            raise ValueError(
+                f"{path}: {called(wanted.time)} does not increase in {zone_name(zone)}: row {row} "
+                f"(counted from 0) holds {moment(local[row])}, in an hour that {what}. If the "
+                "times are those of another clock, such as UTC or winter time throughout, pass "
+                "zone= with it (zone='UTC', '+01:00'); else leave out zone=, or write the times "
+                "with their offsets. (An hour that comes twice is read where its rows are in "
+                "order, each time twice, and sort=False; duplicates= would lose it.)"
+            )
 
 
 def _refuse_hours(

@@ -12,7 +12,13 @@ from packaging.version import Version
 
 from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.tables import CHUNK_ROWS, Chunk, Wanted
-from keras_rnnkit.data.time_formats import NUMBER, is_compact_date, is_time
+from keras_rnnkit.data.time_formats import (
+    NUMBER,
+    compact_format,
+    is_compact_date,
+    is_time,
+    likely_format,
+)
 from keras_rnnkit.progress import Progress
 
 __all__ = ["TextTable"]
@@ -23,6 +29,8 @@ INFINITE = ("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
 MISSING = [form(word) for word in NOT_AVAILABLE for form in (str, str.upper, str.title)] + ["NaN"]
 CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d)?( ?[AP]M)?", re.ASCII | re.IGNORECASE)
 MONTH = r"(\d{1,4}|(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)"
+TIME_NAME = re.compile(r"time|date|date[-_ ]?time|time[-_ ]?stamp", re.IGNORECASE)
+TORN = re.compile(r"[+-]?\d+,\d+(\.\d*)?", re.ASCII)
 LIKE_A_DATE = re.compile(rf"{MONTH}[-/., ]+{MONTH}[-/., ]+\d{{2,4}}\b.*", re.ASCII | re.IGNORECASE)
 
 
@@ -89,7 +97,7 @@ class TextTable:
             ]
         else:
             header = [str(place) for place in range(len(rows[0]))]
-        self._header = self._fit(header, rows)
+        self._header = self._fit(header, numbered[self._heads :], given)
         self._find_time(rows)
         # Dates pandas leaves as texts by itself, which takes it less time than to be told.
         self._dates = [p for p, cell in enumerate(rows[0]) if not self._is_number(cell)]
@@ -118,11 +126,13 @@ class TextTable:
             for at, text in lines:  # noqa: B007  read by the loop below
                 yield text
 
-        delimiter, quote = self._pandas["delimiter"], self._pandas.get("quotechar", '"')
+        delimiter = self._pandas["delimiter"]
         if delimiter == r"\s+":
             yield from ((at, text.split()) for text in texts())
             return
-        for row in csv.reader(texts(), delimiter=delimiter, quotechar=quote, skipinitialspace=True):
+        marks = ("quotechar", "quoting", "doublequote", "escapechar")
+        same = {name: self._pandas[name] for name in marks if name in self._pandas}
+        for row in csv.reader(texts(), delimiter=delimiter, skipinitialspace=True, **same):
             yield at, row
 
     def _common_delimiter(self, lines: list[str]) -> str:
@@ -133,8 +143,11 @@ class TextTable:
             marks, key=lambda mark: (min(line.count(mark) for line in plain), plain[0].count(mark))
         )
 
-    def _fit(self, header: list[str], rows: list[list[str]]) -> list[str]:
+    def _fit(
+        self, header: list[str], numbered: list[tuple[int, list[str]]], given: Sequence[str] | None
+    ) -> list[str]:
         """A name for each column; R and UCI leave out that of the row names."""
+        rows = [row for _, row in numbered]
         more = len(rows[0]) - len(header)
         if self._named and (
             all(map(_is_number, filter(None, header)))
@@ -147,13 +160,45 @@ class TextTable:
                 f"{self._pandas['delimiter'].join(header)!r}. Where it does, pass header=0; for a "
                 "file without names header=None, and names= with those of all columns."
             )
-        if more > 0 and all(not any(row[len(header) :]) for row in rows):
+        if more < 1:
+            return header
+        if all(not any(row[len(header) :]) for row in rows):
             return header + [""] * more
-        if more == 1 and all(len(row) == len(rows[0]) for row in rows):
-            return ["", *header]
-        if more > 0:
+        if (more > 1 and given is None) or any(len(row) != len(rows[0]) for row in rows):
             self._refuse_widths(len(header))
-        return header
+        if given is None and self._has_row_names(header[0], rows):
+            return ["", *header]
+        raise ValueError(
+            f"{self._path}, line {numbered[0][0]}: received {len(rows[0])} cells, and names for "
+            f"{len(header)} columns: {', '.join(map(repr, header))}. If a mark within numbers was "
+            "taken for the delimiter, pass decimal=',' or thousands=',' with delimiter= (numbers "
+            "between commas that hold a comma themselves need quotes). Else pass header="
+            f"{0 if self._named else self._pandas['header']} and names= with names for all "
+            f"{len(rows[0])} columns."
+        )
+
+    def _has_row_names(self, first: str, rows: list[list[str]]) -> bool:
+        """Whether the first column holds row names, and `first` is the name of the second one.
+
+        They are all different, and numbers only if they count the rows. No two neighbouring
+        columns may be one number that the delimiter has torn.
+        """
+        wanted, delimiter, cells = self._wanted, self._pandas["delimiter"], [row[0] for row in rows]
+        if len({*cells}) < len(cells) or first in wanted.group or delimiter == self._thousands:
+            return False
+        if any(map(self._is_number, cells)):
+            if not all(map(str.isdecimal, cells)):
+                return False
+            if any(int(cell) != int(cells[0]) + at for at, cell in enumerate(cells)):
+                return False
+        if delimiter == "," and any(
+            all(TORN.fullmatch(f"{row[at]},{row[at + 1]}") for row in rows)
+            for at in range(len(rows[0]) - 1)
+        ):
+            return False
+        return is_time(rows[0][1]) or not (
+            first in (wanted.time or ()) or TIME_NAME.fullmatch(first)
+        )
 
     def _find_time(self, rows: list[list[str]]) -> None:
         """Find the column of times; or that of dates and that of times of day."""
@@ -161,7 +206,11 @@ class TextTable:
         asked = [*(wanted.time or ()), *wanted.group, *wanted.drop, *(wanted.names or ())]
         found: list[int] = []
         if wanted.time is None:
-            cells = list(enumerate(rows[0][: len(header)]))
+            cells = [
+                (place, cell)
+                for place, cell in enumerate(rows[0][: len(header)])
+                if header[place] not in wanted.drop
+            ]
             if time_format is not None:
                 found = [place for place, cell in cells if is_time(cell, time_format)][:1]
                 if not found:
@@ -173,21 +222,50 @@ class TextTable:
             else:
                 found = [p for p, cell in cells if not self._is_number(cell) and is_time(cell)][:1]
                 if found and is_time(f"{rows[0][found[0]]} 00:00"):
-                    found += [p for p, cell in cells if CLOCK.fullmatch(cell)][:1]
-            compact = [
-                place
-                for place, _ in cells
-                if header[place]
-                and header[place] not in asked
-                and all(place < len(row) and is_compact_date(row[place]) for row in rows)
-            ]
-            found = found or compact[:1]
+                    clocks = [place for place, cell in cells if CLOCK.fullmatch(cell)]
+                    found += [p for p in clocks if self._is_clock(p, found[0], rows)][:1]
+            if not found:
+                left = {
+                    place: [cell for cell in column if cell.lower() not in NOT_AVAILABLE]
+                    for place, column in enumerate(zip(*rows, strict=False))
+                    if header[place] and header[place] not in asked
+                }
+                found = [
+                    p for p, column in left.items() if column and all(map(is_compact_date, column))
+                ]
+                found = found[:1]
+                if not found:
+                    self._refuse_numbers_of_time(left)
             asked += [f"Unnamed: {place}" for place in found]
         for place, name in enumerate(header):
             if not name and f"Unnamed: {place}" in asked:  # as pandas calls it
                 header[place] = f"Unnamed: {place}"
         if wanted.time is None:
             wanted.time = [header[place] for place in found]
+
+    def _is_clock(self, place: int, dates: int, rows: list[list[str]]) -> bool:
+        """Whether times of day belong to dates: by their name, or since a date comes again."""
+        keys = [dates, *(self._header.index(g) for g in self._wanted.group if g in self._header)]
+        days = {tuple(row[key] for key in keys if key < len(row)) for row in rows}
+        return bool(TIME_NAME.fullmatch(self._header[place])) or len(days) < len(rows)
+
+    def _refuse_numbers_of_time(self, columns: dict[int, list[str]]) -> None:
+        """Refuse numbers that are times by their look, in the first column, or by their name."""
+        for place, cells in columns.items():
+            if not cells or not all(map(NUMBER.fullmatch, cells)):
+                continue
+            name, numbers = self._header[place], [float(cell) for cell in cells]
+            compact = compact_format(cells)
+            if (place == min(columns) and compact) or (
+                TIME_NAME.fullmatch(name) and numbers == sorted(numbers)
+            ):
+                time_format = compact or likely_format(cells[0])
+                raise ValueError(
+                    f"{self._path}: column {name!r} begins with {cells[0]!r}, and may be the time. "
+                    f"If it is, pass time={name!r} and time_format= with {time_format!r} or what "
+                    f"else it holds; if the rows have no time, pass drop={name!r}, or names= with "
+                    "it to keep its numbers."
+                )
 
     def _is_number(self, cell: str) -> bool:
         return _is_number(cell.replace(self._decimal, "."))
@@ -355,6 +433,11 @@ class TextTable:
             return "Pass decimal=','."
         if NUMBER.fullmatch(cell) and not (self._decimal == "," and "." in cell):
             return "A float64 holds no more than 1.8e308. Correct it, or leave the column out."
+        if self._wanted.time and CLOCK.fullmatch(cell):
+            return (
+                f"If it is the time of day of the rows, pass time={[*self._wanted.time, name]!r}; "
+                f"else leave the column out with drop={name!r}."
+            )
         if not self._wanted.time and any(map(str.isdigit, cell)):
             return (
                 f"If it is a time, pass time={name!r} and time_format= with its strptime format; "

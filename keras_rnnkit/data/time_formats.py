@@ -14,10 +14,12 @@ __all__ = [
     "UNIX",
     "TimeReader",
     "compact_dates",
+    "compact_format",
     "from_moments",
     "in_words",
     "is_compact_date",
     "is_time",
+    "likely_format",
 ]
 
 DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")
@@ -36,6 +38,7 @@ COUNT = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])|Q([1-4])[-/ ]?(\d{4})", re.ASCII)
 OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 UNIX = {"unix": ("s", 1), "unix_ms": ("ms", 1e3), "unix_us": ("us", 1e6), "unix_ns": ("ns", 1e9)}
+EPOCH = datetime(1970, 1, 1)
 EXCEL = np.datetime64("1899-12-30", "ms")
 # What whole numbers of so many digits are most likely.
 WRITTEN = {
@@ -220,6 +223,24 @@ def is_compact_date(text: str) -> bool:
         and bool(COUNT.fullmatch(text))
         and compact_dates(np.array([int(text)])) is not None
     )
+
+
+def compact_format(texts: list[str]) -> str | None:
+    """The format of times such as 2024013123, from months to seconds, if all texts are such."""
+    for time_format in ("%Y%m", "%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S"):
+        digits = len(f"{EPOCH:{time_format}}")
+        if all(
+            len(text) == digits and "18" <= text[:2] <= "21" and is_time(text, time_format)
+            for text in texts
+        ):
+            return time_format
+    return None
+
+
+def likely_format(text: str) -> str:
+    """What a number is most likely as a time, by its digits."""
+    digits = text.lstrip("+-").split(".")[0]
+    return WRITTEN.get(len(digits), ("count", ""))[0] or "count"
 
 
 class TimeReader:

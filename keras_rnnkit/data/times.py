@@ -85,9 +85,14 @@ def as_times(
 
 
 def finish(
-    times: np.ndarray, zones: set[tzinfo], time_format: str | None, zone: Any, what: str
+    times: np.ndarray,
+    zones: set[tzinfo],
+    time_format: str | None,
+    zone: Any,
+    what: str,
+    later: np.ndarray | None = None,
 ) -> Times:
-    """Times that were read, in their own zone or the given one."""
+    """Times that were read, in their own zone or the given one; for `later` see `from_local`."""
     if times.dtype.kind == "M":
         missing = np.isnat(times)
         if missing.any():
@@ -105,7 +110,7 @@ def finish(
     if times.dtype.kind != "M":
         raise ValueError(f"zone= needs dates, and {what}= holds whole numbers.")
     if not zones and time_format not in UNIX:
-        times = from_local(times, zone)
+        times = from_local(times, zone, later)
     return Times(times, zone)
 
 

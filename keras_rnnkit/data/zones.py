@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-__all__ = ["as_zone", "from_local", "to_local", "zone_name"]
+__all__ = ["as_zone", "comes_twice", "from_local", "second_of_two", "to_local", "zone_name"]
 
 OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):?(\d\d)", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,17 +53,58 @@ def to_local(times: np.ndarray, zone: tzinfo) -> np.ndarray:
     return times + _offsets(_seconds(times), zone)
 
 
-def from_local(local: np.ndarray, zone: tzinfo) -> np.ndarray:
+def from_local(local: np.ndarray, zone: tzinfo, later: np.ndarray | None = None) -> np.ndarray:
     """Times in UTC, from local times in a zone; both `datetime64` of the same shape.
 
-    Of an hour that comes twice, the first is taken. A time in an hour that is left out is moved
-    forward by it, as in `datetime`.
+    Of an hour that comes twice, the first is taken, but for the times that are marked in `later`.
+    A time in an hour that is left out is moved forward by it, as in `datetime`.
     """
+    early, late, fits_early, fits_late = _readings(local, zone)
+    first = fits_early | ~fits_late
+    return np.where(first if later is None else first & ~later, early, late)
+
+
+def comes_twice(local: np.ndarray, zone: tzinfo) -> np.ndarray:
+    """Whether each local time comes twice in a zone, since the clocks are set back."""
+    early, late, fits_early, fits_late = _readings(local, zone)
+    return fits_early & fits_late & (early != late)
+
+
+def second_of_two(local: np.ndarray, zone: tzinfo, codes: np.ndarray | None) -> np.ndarray:
+    """Whether each of these times is the second of two, as the order of the rows tells it.
+
+    It is told where the rows in an hour that comes twice are its times in order, and the same
+    times in order again.
+
+    Args:
+        local: `(rows,)` local times.
+        zone: their zone.
+        codes: `(rows,)` numbers of their groups, or None.
+    """
+    order = np.arange(len(local)) if codes is None else np.argsort(codes, kind="stable")
+    places = np.flatnonzero(comes_twice(local[order], zone))
+    apart = np.diff(places) > 1
+    if codes is not None:
+        apart |= np.diff(codes[order[places]]) != 0
+    later = np.zeros(len(local), dtype=bool)
+    for run in np.split(order[places], np.flatnonzero(apart) + 1):
+        first, second = np.split(local[run], [len(run) // 2])
+        if np.array_equal(first, second) and (first[1:] > first[:-1]).all():
+            later[run[len(first) :]] = True
+    return later
+
+
+def _readings(local: np.ndarray, zone: tzinfo) -> tuple[np.ndarray, ...]:
+    """Local times by the offsets of a day before and a day after, and whether each is right."""
     seconds = _seconds(local)
     before, after = (_offsets(seconds + days * DAY, zone) for days in (-1, 1))
     early, late = local - before, local - after
-    fits = (_offsets(_seconds(early), zone) == before) | (_offsets(_seconds(late), zone) != after)
-    return np.where(fits, early, late)
+    return (
+        early,
+        late,
+        _offsets(_seconds(early), zone) == before,
+        _offsets(_seconds(late), zone) == after,
+    )
 
 
 def _seconds(times: np.ndarray) -> np.ndarray:

@@ -208,6 +208,7 @@ class GloVeEmbedding(keras.layers.Embedding):
         self._read = functools.partial(load_vectors, _released(file), vocabulary, **reading)
         self._free_rows: int | None = None
         self._free: Any = None
+        self._adapting = False
 
     @property
     def freeze_found(self) -> bool:
@@ -263,6 +264,8 @@ class GloVeEmbedding(keras.layers.Embedding):
             if not self.quantization_mode:
                 self.embeddings_initializer = _initializer(rows)
             super().build()
+            if self.quantization_mode:  # whose rows are whole numbers, and hold no NaN
+                self.embeddings_scale.assign(ops.full(self.embeddings_scale.shape, np.nan))
             self.embeddings_initializer = keras.initializers.get("zeros")
             if vocabulary.padding and self.quantization_mode is None:
                 self._embeddings.constraint = _BlankPadding(self.embeddings_constraint)
@@ -296,7 +299,9 @@ class GloVeEmbedding(keras.layers.Embedding):
 
     @property
     def embeddings(self) -> Any:
-        """All rows, `(rows, dim)`, as for a tied output."""
+        """All rows, `(rows, dim)`, as for a tied output; quantized ones as they are looked up."""
+        if hasattr(self, "embeddings_scale") and not self._adapting:
+            return self.quantized_call(ops.arange(self.input_dim, dtype="int32"))
         if self._free is None:
             return super().embeddings
         return self._merge(*map(ops.convert_to_tensor, (self._slots, self._embeddings)))
@@ -402,7 +407,11 @@ class GloVeEmbedding(keras.layers.Embedding):
                 "without freeze_found."
             )
         self.trainable = True
-        super().enable_lora(rank, *args, **kwargs)
+        self._adapting = True  # while Keras freezes what it takes for the variable
+        try:
+            super().enable_lora(rank, *args, **kwargs)
+        finally:
+            self._adapting = False
         if self._read.args[1].padding:
             blank = _BlankPadding(None)
             self.lora_embeddings_a.assign(blank(self.lora_embeddings_a))

@@ -1,4 +1,4 @@
-"""Recurrent cells and layers that show every state of every step, on every path."""
+"""Recurrent cells and layers that return every state of every time step, on every path."""
 
 from keras_rnnkit.recurrent import cells
 from keras_rnnkit.recurrent.bidirectional import Bidirectional

@@ -1,4 +1,4 @@
-"""Arguments of layers and cells: the types of those that Keras names, and `units`."""
+"""Arguments of layers and cells: the types of those that Keras names, `units`, and flags."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from keras_rnnkit.arguments import (
 
 __all__ = [
     "Activation", "Constraint", "DType", "Initializer", "LayerOptions", "Regularizer", "Seed",
-    "given",
+    "flag", "given",
 ]  # fmt: skip
 
 
@@ -38,3 +38,13 @@ def given(scope: dict[str, Any]) -> dict[str, Any]:
             )
         named["units"] = int(units)
     return named
+
+
+def flag(argument: str, value: Any) -> bool:
+    """Return an argument that is true or false; refuse one that merely counts as such."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(
+            f"`{argument}` must be True or False; received {value!r}. Give a boolean: text, "
+            '"no" as well, would count as true.'
+        )
+    return bool(value)

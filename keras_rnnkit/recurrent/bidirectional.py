@@ -89,7 +89,7 @@ class Bidirectional(keras.layers.Bidirectional):
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; in both directions, where they must agree on it."""
+        """Set an attribute, in both directions if it must be the same in both."""
         if name in ("return_sequences", "return_state", "stateful", "save_states"):
             for layer in self.directions():
                 setattr(layer, name, value)
@@ -136,13 +136,14 @@ class Bidirectional(keras.layers.Bidirectional):
 
     @property
     def features(self) -> int | None:
-        """Of the inputs that the weights are made for."""
+        """Number of features of the inputs, or None before the layer is built."""
         return getattr(self.forward_layer, "features", None)
 
     def directions(self) -> tuple[Any, Any]:
         """Return the forward and the backward layer.
 
-        No property: Keras names a layer in a weights file by the first attribute that shows it.
+        A method and no property: Keras names a layer in a weights file by the first attribute that
+        holds it.
         """
         return self.forward_layer, self.backward_layer
 
@@ -154,7 +155,7 @@ class Bidirectional(keras.layers.Bidirectional):
                 isinstance(layer, FusedLayer)
                 and layer.built
                 and layer.dtype_policy == self.dtype_policy
-                and layer.activity_regularizer is None
+                and layer.output_regularizer is None
                 and paths.decide(layer, training, tensor).fused
                 # One kernel reads one input, and each direction drops its own.
                 and not (training and layer.dropout)
@@ -167,7 +168,7 @@ class Bidirectional(keras.layers.Bidirectional):
         )
 
     def _run_fused(self, sequences: Any, given: Any, mask: Any, training: bool) -> list[Any]:
-        """One kernel for both directions, each layer's results as its own call returns them."""
+        """Run one kernel for both directions; return the results that each layer would return."""
         forward = self.forward_layer
         settled = [
             layer.begin(sequences, states, mask, training).without_padding()

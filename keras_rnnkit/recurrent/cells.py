@@ -1,4 +1,4 @@
-"""Cells of the field, to be stepped by `rk.RNN`; a cell of your own begins with `rk.Cell`."""
+"""Published cells, for `rk.RNN`. The base class of a cell of your own is `rk.Cell`."""
 
 from keras_rnnkit.recurrent.layer_norm import (
     LayerNormGRUCell,

@@ -16,6 +16,7 @@ from keras_rnnkit.recurrent.arguments import (
     LayerOptions,
     Regularizer,
     Seed,
+    flag,
     given,
 )
 from keras_rnnkit.recurrent.equations import (
@@ -30,7 +31,7 @@ register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
 
 class StateCell(Equations):
-    """What the cells here add to Keras's besides equations: `return_state` and `unpack`."""
+    """What the cells of this package add to Keras's: `return_state` and `unpack`."""
 
     units: int
     name: str
@@ -38,7 +39,7 @@ class StateCell(Equations):
 
     def __init__(self, *, return_state: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.return_state = return_state
+        self.return_state = flag("return_state", return_state)
         if return_state:
             self.output_size = self.units * (1 + len(self.state_names))
 
@@ -86,7 +87,7 @@ class StateCell(Equations):
         return tuple(cut(outputs, sizes))
 
     def get_config(self) -> dict[str, Any]:
-        """Return Keras's configuration, what it leaves out, and what these cells add."""
+        """Return Keras's configuration and the arguments that it leaves out."""
         config = {**super().get_config(), "return_state": self.return_state}  # type: ignore[misc]
         for name in ("implementation", "weight_dropout", "projection"):
             if hasattr(self, name):
@@ -95,10 +96,10 @@ class StateCell(Equations):
 
 
 class ClassicalCell(StateCell):
-    """What the three cells add to that: `weight_dropout`.
+    """`weight_dropout` for the three classical cells.
 
-    Its mask is drawn and let go of with those of `recurrent_dropout`, at which any
-    `keras.layers.RNN` does so once a pass.
+    Its mask is drawn and dropped together with those of `recurrent_dropout`, as any
+    `keras.layers.RNN` does once a pass.
     """
 
     weight_mask: Any = None
@@ -123,7 +124,7 @@ class ClassicalCell(StateCell):
 
 
 def _require_projection(projection: Any, units: int) -> None:
-    """Refuse a width that h cannot be projected to."""
+    """Raise an error for a width that h cannot be projected to."""
     if projection is None:
         return
     whole = isinstance(projection, int) and not isinstance(projection, bool)
@@ -135,11 +136,10 @@ def _require_projection(projection: Any, units: int) -> None:
 
 
 def require_rate(argument: str, rate: float) -> None:
-    """Refuse a share to drop that is none."""
+    """Refuse a share, of what is dropped or kept, that is none."""
     if not isinstance(rate, Real) or not 0 <= rate < 1:
         raise ValueError(
-            f"`{argument}` must be in [0, 1); received {rate!r}. Give the share that is dropped, "
-            "such as 0.2."
+            f"`{argument}` must be in [0, 1); received {rate!r}. Give a share, such as 0.2."
         )
 
 

@@ -1,16 +1,19 @@
-"""Each cell's equations, once: cells step by them, loops record by them, replay recovers by them.
+"""The equations of each cell, written once: for cells, for loops that record, and for replay.
 
-The cells of this package inherit them. Keras's own cells name their weights alike, and are passed
-in the place of `self`: `LSTMEquations.step(cell, projected, states)`. Two functions make a step:
+The cells of this package inherit them. Keras's own cells use the same names of weights, and are
+passed as `self`: `LSTMEquations.step(cell, projected, states)`. A step is two functions:
 
     projected     = project(inputs)          the part that needs no state
     gates, states = step(projected, states)  the equations
 
-Both accept any number of axes between the batch and the features: one step, or all of them when
-each state before a step is known.
+Both accept any number of axes between the batch and the features: one step, or all steps at once if
+the state before each is known.
 """
 
+import functools
+import inspect
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -31,7 +34,7 @@ def product(inputs: Any, kernel: Any, masks: Any = None) -> Any:
 
 
 def _matmul(inputs: Any, kernel: Any) -> Any:
-    """One product for all steps: TensorFlow makes one a sample of it, and of its gradient too."""
+    """One product for all steps: TensorFlow would compute one a sample, also in the gradient."""
     if inputs.ndim == 2:
         return ops.matmul(inputs, kernel)
     *lead, features = ops.shape(inputs)
@@ -51,9 +54,10 @@ def recurrent_masks(cell: Any, h: Any, training: bool) -> Any:
 
 
 def with_dropped_weights(cell: Any, h: Any, training: bool) -> Any:
-    """The cell with its recurrent kernel under `weight_dropout`; itself where nothing is dropped.
+    """The cell with `weight_dropout` applied to its recurrent kernel; itself if nothing is dropped.
 
-    Once a pass, and before the loop or kernel: h is the state, for the masks that are drawn too.
+    To be called once a pass, before the loop or kernel. `h` is the state, for which the masks of
+    `recurrent_dropout` are drawn too.
     """
     if not (training and getattr(cell, "weight_dropout", None)):
         return cell
@@ -72,7 +76,7 @@ def cut(joined: Any, sizes: list[int]) -> list[Any]:
 
 
 def _constant(draw: Any, like: Any) -> Any:
-    """The masks that a cell draws for one step, each with the axes of `like`."""
+    """The masks that a cell draws for one step, with as many axes as `like`."""
     if like.ndim == 2:
         return draw(like)
     drawn = draw(like[:, 0])
@@ -133,7 +137,7 @@ class Equations:
     def fused_weights(self: Any) -> tuple[Any, ...]:
         """Return (kernel, recurrent kernel, input bias, recurrent bias) in cuDNN's gate order.
 
-        An LSTM with a projection has its kernel behind them.
+        For an LSTM with a projection its kernel follows.
         """
         kernel = ops.convert_to_tensor(self.kernel)
         none = ops.zeros(kernel.shape[-1:], kernel.dtype)
@@ -221,7 +225,7 @@ class LSTMEquations(Equations):
 
 
 def narrowed(cell: Any, h: Any) -> Any:
-    """An LSTM's h by its projection; as it stands where the cell has none."""
+    """The h of an LSTM after its projection; unchanged if the cell has none."""
     if vars(cell).get("projection") is None:  # quicker at each step than to miss an attribute
         return h
     return _matmul(h, cell.projection_kernel)
@@ -290,7 +294,7 @@ def _tanh_and_sigmoid(cell: Any) -> bool:
 
 
 def require_named(cell: Any, gates: list[Any], states: list[Any]) -> None:
-    """Refuse a step that returns another number of gates or states than its cell names."""
+    """Raise an error if a step returns another number of gates or states than the cell names."""
     for kind, names, found in (
         ("gate", cell.gate_names, gates),
         ("state", cell.state_names, states),
@@ -310,6 +314,13 @@ _OF_KERAS: dict[type, type[Equations]] = {
 }
 
 
+def step_of(cell: Any, training: Any) -> Callable[[Any, Any], Any]:
+    """Return what takes a step of any cell: `(inputs, states) -> (output, states)`."""
+    knows = "training" in inspect.signature(cell.call).parameters
+    take = cell if callable(cell) else cell.call
+    return functools.partial(take, training=training) if knows else take
+
+
 def equations_of(cell: Any) -> type[Equations] | None:
     """Return the equations of a cell, or None for one whose `call` is its own."""
     kind = type(cell)
@@ -319,5 +330,5 @@ def equations_of(cell: Any) -> type[Equations] | None:
 
 
 def follows_from_h(equations: type[Equations]) -> bool:
-    """Whether the first state of every step tells every gate and state, as `replay` needs it."""
+    """Whether `replay` can compute every gate and state from the first state of every step."""
     return equations.step in {known.step for known in _OF_KERAS.values()}

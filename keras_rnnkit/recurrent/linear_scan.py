@@ -1,11 +1,15 @@
 """The linear recurrence `c[t] = leak[t] * c[t-1] + drive[t]`, with a gradient of its own.
 
-One step after the other waits at each. So the steps are cut into chunks that lie side by side. A
-chunk as a whole is one step of the same recurrence, from the state before it to the state after it:
-the chunks are scanned in the same way, and then all of them take their steps from the state before
-each at the same time (Blelloch, Prefix sums and their applications, 1990). A GPU takes many small
-chunks, a CPU few long ones, on TensorFlow alone: JAX and torch step through it there, and so does
-TensorFlow where the length is known only at run time.
+A loop computes one time step after the other. Here the steps are cut into chunks, which are
+computed side by side (Blelloch, Prefix sums and their applications, 1990):
+
+1. The steps of a chunk are composed into one step of the same kind, from the state before the chunk
+   to the state after it.
+2. These composed steps are scanned in the same way, which gives the state before each chunk.
+3. From there all chunks compute their steps at the same time.
+
+A GPU takes many small chunks. A CPU takes few long ones, on TensorFlow only: JAX and torch use a
+loop there, and so does TensorFlow if the length is known only at run time.
 
 The gradient is the same recurrence run the other way: with `g[t] = dc[t] + leak[t+1] * g[t+1]`,
 `d drive[t] = g[t]` and `d leak[t] = g[t] * c[t-1]`.
@@ -53,7 +57,7 @@ def _recurrence(reverse: bool) -> Any:
 
 
 def _scan(leak: Any, drive: Any, initial: Any, reverse: bool) -> Any:
-    """The recurrence in one direction of time, as the device does it soonest."""
+    """The recurrence in one direction of time, in the quickest way for the device."""
     kernel, length = kernels.current(), leak.shape[1]
     if kernel.device(leak) == "GPU":
         return scan_in_chunks(leak, drive, initial, reverse)
@@ -63,7 +67,7 @@ def _scan(leak: Any, drive: Any, initial: Any, reverse: bool) -> Any:
 
 
 def _gradient(inputs: Any, c: Any, upstream: Any, reverse: bool) -> tuple[Any, Any, Any]:
-    """What leak, drive and initial receive, from what c receives."""
+    """The gradients of leak, drive and initial, from that of c."""
     leak, _, initial = inputs
     none = ops.zeros_like(initial)
     g = _recurrence(not reverse)(_before(leak, none, not reverse), upstream, none)
@@ -90,7 +94,7 @@ def on_gpu(length: int | None) -> int:
 
 
 def on_cpu(length: int) -> int:
-    """How many steps a chunk holds on a CPU: some root of the length, or all of a short one."""
+    """How many steps a chunk holds on a CPU: some root of the length, or all if it is short."""
     if length < CHUNKS.stop:
         return length
     divisors = [each for each in CHUNKS if length % each == 0]
@@ -149,7 +153,7 @@ def _steps(pairs: list[Any], c: Any, composed: bool) -> list[Any]:
 
 
 def _composed(pairs: list[Any]) -> tuple[Any, Any]:
-    """The one step that these steps make together."""
+    """The one step that these steps are composed into."""
     # A product of leaks may become infinite where no state ever does.
     times = kernels.current().times
     leak, drive = pairs[0]
@@ -160,6 +164,6 @@ def _composed(pairs: list[Any]) -> tuple[Any, Any]:
 
 
 def _before(c: Any, initial: Any, reverse: bool) -> Any:
-    """What stands before each step, in the order of processing."""
+    """The value before each step, in the order of processing."""
     initial = ops.expand_dims(initial, 1)
     return ops.concatenate([c[:, 1:], initial] if reverse else [initial, c[:, :-1]], axis=1)

@@ -1,11 +1,11 @@
 """Any mask to the right-padded form that fused kernels take, and back.
 
-A mask is (batch, time), true where a step counts. `pack` moves each row's valid steps to the left
-in their order; the kernel runs over them alone; `unpack` puts each result back at its step and
-holds it over the masked steps that follow. What a masked step shows is said once, here:
+A mask is (batch, time), true where a step is valid. `pack` moves the valid steps of each sample to
+the left, in their order. The kernel runs over these steps only. `unpack` puts each result back at
+its step and repeats it over the masked steps that follow. The rules for masked steps are:
 
-- a state holds: it is the state after the last valid step before, or the initial state;
-- an output holds too, and is zero before the first valid step;
+- a state is the state after the last valid step before, or the initial state;
+- an output is the output of the last valid step before, and zero before the first valid step;
 - with `zero_output_for_mask` the output is zero at every masked step.
 """
 
@@ -15,11 +15,11 @@ from keras import ops, tree
 
 
 class Packed(NamedTuple):
-    """A right-padded sequence and what is needed to undo the packing.
+    """A right-padded sequence, with the counts that undo the packing.
 
     Attributes:
-        sequence: (batch, time, features), each row's valid steps first.
-        lengths: (batch,) int32, at least 1 as kernels require; see `counts` for the truth.
+        sequence: (batch, time, features), the valid steps of each sample first.
+        lengths: (batch,) int32, at least 1, as kernels require, even without a valid step.
         counts: (batch, time) int32, how many valid steps lie at or before each step.
     """
 
@@ -29,8 +29,10 @@ class Packed(NamedTuple):
 
 
 def as_mask(mask: Any) -> Any:
-    """Return the mask as (batch, time) booleans: Keras passes it nested, or with a last axis."""
-    mask = ops.cast(tree.flatten(mask)[0], "bool")
+    """Return the mask as (batch, time) booleans: Keras may nest it, or give it more axes."""
+    first = tree.flatten(mask)[0]
+    # Nested by Keras, or a list of numbers.
+    mask = ops.cast(first if getattr(first, "ndim", 0) else ops.convert_to_tensor(mask), "bool")
     return mask if mask.ndim == 2 else ops.any(mask, axis=tuple(range(2, mask.ndim)))
 
 
@@ -47,7 +49,7 @@ def gather(sequence: Any, steps: Any) -> Any:
 
 
 def pack(sequence: Any, mask: Any) -> Packed:
-    """Move each row's valid steps to the left, in their order, the masked ones behind them."""
+    """Move the valid steps of each sample to the left, in order, and the masked ones after them."""
     length = ops.shape(sequence)[1]
     steps = ops.arange(length, dtype="int32")
     # Distinct keys make the sort stable on every backend: valid steps first, by time.
@@ -63,11 +65,11 @@ def zeroed(sequence: Any, mask: Any) -> Any:
 
 
 def reversed_rows(sequence: Any, lengths: Any) -> Any:
-    """Return each row's first `lengths` steps in reverse order, what follows them where it is.
+    """Return the first `lengths` steps of each sample in reverse order, the rest unchanged.
 
     Args:
         sequence: (batch, time, features).
-        lengths: (batch,) int32, or None when all steps count.
+        lengths: (batch,) int32, or None if all steps are valid.
     """
     if lengths is None:
         return ops.flip(sequence, axis=1)
@@ -77,21 +79,21 @@ def reversed_rows(sequence: Any, lengths: Any) -> Any:
 
 
 def unpack(sequence: Any, initial: Any, counts: Any) -> Any:
-    """Undo `pack` for what a kernel made of it.
+    """Put a kernel's results for packed steps back at the original steps.
 
     Args:
         sequence: (batch, time, units), one result for each packed step.
-        initial: (batch, units), shown before the first valid step.
-        counts: What `pack` returned.
+        initial: (batch, units), the result before the first valid step.
+        counts: The `counts` that `pack` returned.
     """
     return gather(ops.concatenate([ops.expand_dims(initial, 1), sequence], axis=1), counts)
 
 
 def shown(outputs: Any, mask: Any, zero_output_for_mask: bool) -> Any:
-    """Return the outputs as masked steps show them; see the head of this page.
+    """Return the outputs by the rules for masked steps; see the docstring of this module.
 
     Args:
-        outputs: (batch, time, ...), held over masked steps.
+        outputs: (batch, time, ...), repeated over masked steps.
         mask: (batch, time).
         zero_output_for_mask: Keras's argument.
     """
@@ -100,17 +102,17 @@ def shown(outputs: Any, mask: Any, zero_output_for_mask: bool) -> Any:
 
 
 def last_shown(output: Any, mask: Any, zero_output_for_mask: bool) -> Any:
-    """Return what `shown` has at the last step, from the output held there: (batch, ...)."""
+    """Return the last step of `shown`, from the output repeated there: (batch, ...)."""
     visible = mask[:, -1] if zero_output_for_mask else ops.any(mask, axis=1)
     return where(visible, output, ops.zeros_like(output))
 
 
 def restarted(states: Any, start: Any, resets: Any) -> Any:
-    """Return states before a step, or before every step, as `start` has them where `resets`.
+    """Return states before one step or every step, with `start` where `resets` is true.
 
     Args:
         states: (batch, ...) with `resets` (batch, 1), or (batch, time, ...) with (batch, time).
-        start: (batch, ...), what a row begins with.
+        start: (batch, ...), the initial states.
         resets: Booleans.
     """
     start = ops.cast(start, states.dtype)
@@ -119,7 +121,7 @@ def restarted(states: Any, start: Any, resets: Any) -> Any:
 
 
 def where(condition: Any, kept: Any, other: Any) -> Any:
-    """`ops.where` for a condition that lacks the last axes."""
+    """`ops.where` for a condition without the last axes."""
     for _ in range(kept.ndim - condition.ndim):
         condition = ops.expand_dims(condition, -1)
     return ops.where(condition, kept, other)

@@ -12,7 +12,7 @@ register = keras.saving.register_keras_serializable(package="keras_rnnkit")
 
 
 class _MinCell(Cell):
-    """One kernel and one bias for all gates, which no state enters."""
+    """One kernel and one bias for all gates, which do not depend on the state."""
 
     state_names = ("h",)
 
@@ -37,8 +37,8 @@ class MinGRUCell(_MinCell):
         h_t = (1 - z_t) \odot h_{t-1} + z_t \odot n_t
 
     One state, `h`, which is the output; gates `z` and `n`, in the order of the kernel's blocks.
-    Here z takes the new value in, as in the paper; Keras's GRU has it the other way round. In
-    `rk.RNN` all time steps are computed at once. The arguments are those of `rk.Cell`.
+    Here z weights the new value, as in the paper; in Keras's GRU it weights the old one.
+    In `rk.RNN` all time steps are computed at once. The arguments are those of `rk.Cell`.
 
     Source: Feng et al., Were RNNs all we needed?, 2024.
 

@@ -19,19 +19,20 @@ DropsOut: Any = next(
 
 
 class Cell(StateCell, DropsOut, keras.layers.Layer):
-    """The base of a cell of your own: state its equations once, and the rest follows.
+    """The base class of a cell of your own, whose equations are written once.
 
     A subclass names its states and gates, makes its weights in `build`, and writes `step`. It then
     runs in `rk.RNN` and in any `keras.layers.RNN`, in stacks and in `rk.Bidirectional`, under any
     mask, and `trace`, `gradient_flow` and `jacobian_norms` look inside by name.
 
-    A cell whose new state is `leak * state + drive`, both free of the state, writes `gates` and
-    `leak_and_drive` instead of `step`. `rk.RNN` computes all its time steps at once.
+    If the new state is `leak * state + drive`, and neither depends on the state, write `gates` and
+    `leak_and_drive` instead of `step`. `rk.RNN` then computes all time steps at once.
 
     Args:
         units: Size of each state.
         dropout: Share of the inputs to drop. `project` applies it.
-        recurrent_dropout: Share of a state to drop on its way into the gates, by `dropped`.
+        recurrent_dropout: Share of a state to drop on its way into the gates, by `dropped`; refused
+            by a cell that is linear in its state.
         seed: Of the dropout masks.
         return_state: Whether a step's output is `[output, *states]` joined on the last axis;
             `unpack` takes it apart.
@@ -91,6 +92,12 @@ class Cell(StateCell, DropsOut, keras.layers.Layer):
             )
         for argument, rate in {"dropout": dropout, "recurrent_dropout": recurrent_dropout}.items():
             require_rate(argument, rate)
+        if recurrent_dropout and type(self).leak_and_drive is not Cell.leak_and_drive:
+            raise ValueError(
+                f"`recurrent_dropout` drops a state on its way into the gates, and those of "
+                f"{type(self).__name__} read no state; received {recurrent_dropout!r}. Leave it "
+                "out, or pass `dropout`."
+            )
         for argument in ("units", "dropout", "recurrent_dropout", "seed"):
             setattr(self, argument, options.pop(argument))
         super().__init__(**options)
@@ -103,8 +110,8 @@ class Cell(StateCell, DropsOut, keras.layers.Layer):
     def project(self: Any, inputs: Any, training: bool = False) -> Any:
         """Return what `step` takes of the inputs: the inputs, under `dropout`.
 
-        A cell that returns here what needs no state, such as `x W + b`, has it computed for all
-        time steps at once where that is quicker.
+        A cell may return the part of its equations that needs no state, such as `x W + b`. It is
+        then computed for all time steps at once where that is quicker.
         """
         masks = input_masks(self, inputs, training)
         return inputs if masks is None else inputs * masks
@@ -134,7 +141,7 @@ class Cell(StateCell, DropsOut, keras.layers.Layer):
         raise NotImplementedError
 
     def dropped(self, state: Any, training: bool) -> Any:
-        """Return a state under `recurrent_dropout`, to go into the gates."""
+        """Return a state with `recurrent_dropout` applied, to compute the gates from."""
         masks = recurrent_masks(self, state, training)
         return state if masks is None else state * masks
 

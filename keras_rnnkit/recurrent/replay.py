@@ -1,8 +1,8 @@
 """States and gates recovered from inputs and hidden states, all steps at once.
 
-A fused kernel returns h and nothing else. Every gate of a step depends on its input and the h
-before it, both known by then, so one batched product gives the gates of all steps; and the LSTM's
-cell state is linear in itself, `c' = f c + i g`, for which `linear_scan` is made.
+A fused kernel returns only h. Every gate of a step depends on the input and on the h before it.
+Both are known after the kernel has run, so one batched product gives the gates of all steps. The
+LSTM's cell state is linear in itself, `c' = f c + i g`, so that `linear_scan` computes it.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def states(
         equations: The cell's, from `equations_of`.
         cell: The cell that ran, with the dropout masks it drew.
         sequences: (batch, time, features), in the order of processing.
-        h: (batch, time, units), the hidden state after each step, held over masked ones.
+        h: (batch, time, units), the hidden state after each step, repeated over masked steps.
         initial_states: The states before the first step, each (batch, units).
         mask: (batch, time) or None.
         training: Whether dropout applied.
@@ -58,16 +58,16 @@ def gates_and_states(
         equations: As in `states`.
         cell: As in `states`.
         sequences: As in `states`.
-        known: Every state at every step, held over masked ones; or h alone, of which the rest
-            follows for the equations that `follows_from_h` names.
+        known: Every state at every step, repeated over masked steps. Or h alone, for equations of
+            which `follows_from_h` is true.
         initial_states: As in `states`.
         mask: As in `states`.
-        restarted: What the states before every step become by resets, where there are any; then
-            every state is known.
+        restarted: A function that applies resets to the states before every step, or None. With
+            resets every state must be known.
 
     Returns:
-        One (batch, time, units) for each gate; at a masked step it is what the gate would have
-        been, had the step counted. And what `states` returns.
+        One (batch, time, units) for each gate, at a masked step as if the step were valid; and the
+        states as `states` returns them.
     """
     before = [_before(x, start) for x, start in zip(known, initial_states, strict=False)]
     # From a c of zero, `f c + i g` is i g.
@@ -89,9 +89,9 @@ def _before(h: Any, initial_h: Any) -> Any:
 def recurrence(
     leak: Any, drive: Any, initial: Any, mask: Any, resets: Any = None, start: Any = None
 ) -> Any:
-    """`c' = leak c + drive` at every step that counts, and c as it was at the others.
+    """`c' = leak c + drive` at every valid step, and the previous c at masked steps.
 
-    Where `resets`, (batch, time), `start` is the c before the step.
+    Where `resets`, (batch, time), is true, `start` replaces the c before the step.
     """
     if mask is not None:
         counts = ops.expand_dims(mask, -1)

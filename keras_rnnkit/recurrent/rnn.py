@@ -10,17 +10,19 @@ import keras
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import kernels, masks, replay
-from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, given
+from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Regularizer, flag, given
 from keras_rnnkit.recurrent.classical import StateCell
 from keras_rnnkit.recurrent.equations import (
     Equations,
     equations_of,
     require_named,
+    step_of,
     with_dropped_weights,
 )
 from keras_rnnkit.recurrent.linear_scan import linear_scan
 from keras_rnnkit.recurrent.own_cell import Cell
-from keras_rnnkit.recurrent.states import put_back, starts_of, value_of
+from keras_rnnkit.recurrent.starts import Starts
+from keras_rnnkit.recurrent.states import put_back, value_of
 from keras_rnnkit.recurrent.zoneout import Zoneout
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -82,7 +84,7 @@ class Result:
     sequences: list[Any]
 
 
-class RecurrentLayer(keras.layers.RNN):
+class RecurrentLayer(Starts, keras.layers.RNN):
     """What the layers of this package add to Keras's, apart from how a pass runs.
 
     `begin` settles a call's inputs, `run` makes the pass, `conclude` keeps a stateful layer's
@@ -115,6 +117,8 @@ class RecurrentLayer(keras.layers.RNN):
                 "are made there, and it has none to carry. Make the layer with stateful=True, or "
                 "from its get_config(), and give it these weights by set_weights."
             )
+        if name in ("return_state_sequences", "save_states", "learn_initial_state"):
+            value = flag(name, value)
         if name == "save_states" and value and not self.stateful:
             raise ValueError(
                 "`save_states=True` saves the states that a stateful layer carries; received "
@@ -132,47 +136,14 @@ class RecurrentLayer(keras.layers.RNN):
                 f"{self.name!r} has return_state_sequences=True, which keras.layers.Bidirectional "
                 "would take for one output and turn the wrong axis of. Use rk.Bidirectional."
             )
-        if self.learn_initial_state and not self.learned_states:
-            self._make_learned_states()
         super().build(sequences_shape, initial_state_shape)
+        if self.learn_initial_state and not self.learned_states:
+            # To a stateful one no gradient comes from behind the states that are carried over.
+            self.make_learned_states(trainable=not self.stateful)
         self.features = sequences_shape[-1]
         if self.save_states:
             for variable in tree.flatten(self.states):
                 value_of(variable)  # refuses what no file could hold
-
-    def _make_learned_states(self) -> None:
-        """Make a weight of each state before the first step, which begins as the cell's own."""
-
-        def own() -> list[Any]:
-            return tree.flatten(starts_of(self.cell, 1, self.compute_dtype))
-
-        self.learned_states = [
-            self.add_weight(
-                state.shape[1:],
-                lambda shape, dtype, index=index: ops.cast(own()[index][0], dtype),
-                # No gradient comes to it from behind the states that are carried over.
-                trainable=not self.stateful,
-                name=f"initial_state_{index}",
-            )
-            for index, state in enumerate(own())
-        ]
-
-    def get_initial_state(self, batch_size: Any) -> list[Any]:
-        """Return the states before the first step, nested as the cell nests them.
-
-        The learned ones, else the cell's own, else zeros.
-        """
-        found = starts_of(self.cell, batch_size, self.compute_dtype)
-        found = list(found) if isinstance(found, (list, tuple)) else [found]
-        if not self.learned_states:
-            return found
-        like = tree.flatten(found)
-        leaves = [
-            # A tensor of its own: torch's carried states would share the weight's memory.
-            ops.zeros_like(state) + ops.cast(learned, state.dtype)
-            for learned, state in zip(self.learned_states, like, strict=True)
-        ]
-        return list(tree.pack_sequence_as(found, leaves))
 
     def __call__(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Check the sequences, then call as every layer; see the class."""
@@ -202,7 +173,25 @@ class RecurrentLayer(keras.layers.RNN):
             result = self.run(settled)
         finally:
             release_dropout(self.cell)
-        return self.conclude(settled, result)
+        found = self.conclude(settled, result)
+        if self.return_state_sequences and self.output_regularizer is not None:
+            states = len(tree.flatten(settled.states))
+            for output in tree.flatten(found)[:-states]:
+                loss = self.output_regularizer(output)
+                self.add_loss(loss / ops.cast(ops.shape(output)[0], loss.dtype))
+        return found
+
+    @property
+    def activity_regularizer(self) -> Any:
+        """What Keras applies to each result of a call; with state sequences `call` does so itself.
+
+        Else every state of every step would count as an output.
+        """
+        return None if getattr(self, "return_state_sequences", False) else self.output_regularizer
+
+    @activity_regularizer.setter
+    def activity_regularizer(self, value: Any) -> None:
+        self.output_regularizer = value
 
     def run(self, settled: Pass) -> Result:
         """Make a pass."""
@@ -469,6 +458,7 @@ class RecurrentLayer(keras.layers.RNN):
         """Return Keras's configuration and what this package adds."""
         return {
             **super().get_config(),
+            "activity_regularizer": keras.regularizers.serialize(self.output_regularizer),
             "return_state_sequences": self.return_state_sequences,
             "save_states": self.save_states,
             "learn_initial_state": self.learn_initial_state,
@@ -547,19 +537,18 @@ class RNN(RecurrentLayer):
             inputs, by_equations = self.by_equations(settled)
             last, kept = self.loop(settled, [inputs], settled.states, by_equations)
             return Result(last[0], kept[0] if kept else None, last, kept)
-        cell_arguments = inspect.signature(self.cell.call).parameters
-        kwargs = {"training": settled.training} if "training" in cell_arguments else {}
-
+        take = step_of(self.cell, settled.training)
         cells = _cells(self.cell, settled.states) if settled.training else []
         zoned = [(cell, states) for cell, states in cells if isinstance(cell, Zoneout)]
         lead = ops.shape(settled.sequences)[:2]
-        noise = [cell.draw(lead, states) for cell, states in zoned]
+        noise = [each for cell, states in zoned for each in cell.draw(lead, states)]
 
         def step(states: Any, inputs_t: Any) -> list[Any]:
-            for (cell, _), drawn in zip(zoned, inputs_t[1:], strict=False):
-                cell.noise = drawn
+            drawn = iter(inputs_t[1:])
+            for cell, of_cell in zoned:
+                cell.noise = [next(drawn) for _ in tree.flatten(of_cell)]
             nested = tree.pack_sequence_as(settled.states, list(states)[1:])
-            output, new = self.cell(inputs_t[0], nested, **kwargs)
+            output, new = take(inputs_t[0], nested)
             return [output, *tree.flatten(new)]
 
         starts = [None, *tree.flatten(settled.states)]
@@ -723,10 +712,11 @@ def _fitted(name: str, given: list[Any], expected: list[Any], batch: int | None)
     """Broadcast given states to the batch, or say what is wrong with them."""
     shapes = [tuple(state.shape) for state in expected]
     wanted = ", ".join(str(("batch", *shape[1:])) for shape in shapes)
-    if len(given) != len(expected):
+    received = sum(state is not None for state in given)
+    if not received == len(given) == len(expected):
         raise ValueError(
             f"`initial_state` of {name!r} must hold {len(expected)} states of shapes {wanted}; "
-            f"received {len(given)}. Pass one tensor a state, in the order of `return_state`."
+            f"received {received}. Pass one tensor a state, in the order of `return_state`."
         )
     fitted = []
     for state, like, shape in zip(given, expected, shapes, strict=True):

@@ -123,9 +123,9 @@ def reset_states(model: Any, samples: Any = None) -> None:
 
 
 def value_of(variable: keras.Variable) -> Any:
-    """Return a variable's value: an array of its own, or a tensor where code is being compiled.
+    """Return a variable's value: a copy as an array, or a tensor in code that is being compiled.
 
-    By way of a tensor: what Keras does with its own variables NumPy 2 deprecates.
+    The copy is made of a tensor, since NumPy 2 deprecates how Keras converts its variables.
 
     Raises:
         ValueError: If each replica of a strategy has its own.
@@ -143,7 +143,7 @@ def value_of(variable: keras.Variable) -> Any:
 
 
 def put_back(layer: Any, samples: Any = None) -> None:
-    """Give a layer's carried states what its cell begins with, in some samples or in all.
+    """Set the carried states of a layer to the cell's initial ones, for some samples or for all.
 
     Args:
         layer: A recurrent layer, Keras's own or one of these.
@@ -162,18 +162,8 @@ def put_back(layer: Any, samples: Any = None) -> None:
         variable.assign(start)
 
 
-def starts_of(cell: Any, batch_size: Any, dtype: str) -> Any:
-    """Return the states that a cell begins with, nested as the cell nests them."""
-    if isinstance(cell, keras.layers.StackedRNNCells):
-        return [starts_of(one, batch_size, dtype) for one in cell.cells]
-    if getattr(cell, "get_initial_state", None) is not None:
-        return cell.get_initial_state(batch_size=batch_size)
-    dtype = getattr(cell, "compute_dtype", dtype)
-    return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
-
-
 def _chosen(samples: Any, batch: int) -> Any:
-    """Samples as one boolean a sample."""
+    """Return indices or booleans as one boolean for each sample."""
     if ops.is_tensor(samples) and not kernels.current().is_known(samples):
         if keras.backend.standardize_dtype(samples.dtype) == "bool":
             fits = tuple(samples.shape) == (batch,)

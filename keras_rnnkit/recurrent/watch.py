@@ -1,4 +1,4 @@
-"""Another method or attribute in a layer's place, for the one that looks and for no other."""
+"""Replace a method or an attribute of a layer, for the thread that observes it only."""
 
 import contextlib
 import functools
@@ -10,9 +10,9 @@ looking = threading.RLock()  # one thread looks at a time
 
 
 def replace_method(undo: contextlib.ExitStack, layer: Any, name: str, value: Any) -> None:
-    """Put another method in a layer's place for this thread, until `undo`.
+    """Replace a method of a layer for this thread, until `undo`.
 
-    Every other thread goes on with the layer's own, and what it sets meanwhile stays.
+    Other threads go on with the original method. If one of them sets another, that one stays.
     """
     own, mine, lasting = getattr(layer, name), threading.get_ident(), [True]
 
@@ -38,7 +38,7 @@ def replace_method(undo: contextlib.ExitStack, layer: Any, name: str, value: Any
 
 @contextlib.contextmanager
 def returned_calls(module: Any, name: str) -> Iterator[list[str]]:
-    """Note this thread's calls of a module's function, other than those that raise."""
+    """Record the calls that this thread makes of a module's function, except those that raise."""
     own, found = getattr(module, name), []
 
     def noted(*args: Any, **kwargs: Any) -> Any:
@@ -52,7 +52,7 @@ def returned_calls(module: Any, name: str) -> Iterator[list[str]]:
 
 
 def stand_in(layer: Any, **changed: Any) -> Any:
-    """Return a layer of the same parts with other attributes; the layer itself keeps its own."""
+    """Return a copy of a layer that shares its weights and has other attributes."""
     twin = object.__new__(type(layer))
     vars(twin).update(vars(layer) | changed)
     return twin

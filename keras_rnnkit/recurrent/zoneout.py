@@ -2,21 +2,30 @@
 
 from __future__ import annotations  # short names of types in help and signatures
 
-import inspect
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import keras
+import numpy as np
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import kernels
 from keras_rnnkit.recurrent.arguments import DType, LayerOptions, Seed
-from keras_rnnkit.recurrent.classical import StateCell
+from keras_rnnkit.recurrent.classical import StateCell, require_rate
+from keras_rnnkit.recurrent.equations import step_of
 from keras_rnnkit.recurrent.own_cell import DropsOut
-from keras_rnnkit.recurrent.states import starts_of
+from keras_rnnkit.recurrent.starts import starts_of
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
+
+
+def _of_cell(name: str) -> Callable[..., Any]:
+    """Return a method that hands on to the cell's of this name, if it has one."""
+
+    def method(self: Any, *arguments: Any) -> Any:
+        return getattr(self.cell, name)(*arguments) if hasattr(self.cell, name) else None
+
+    return method
 
 
 @register
@@ -74,20 +83,17 @@ class Zoneout(DropsOut, keras.layers.Layer):
                 f"{cell!r}. In a stack give each cell a Zoneout of its own: "
                 "rk.RNN([Zoneout(LSTMCell(8), 0.1), Zoneout(LSTMCell(8), 0.1)])."
             )
-        rates = [rate] if isinstance(rate, (int, float)) else list(rate)
-        if not all(isinstance(each, (int, float)) and 0 <= each < 1 for each in rates):
-            raise ValueError(
-                f"`rate` must be in [0, 1), one number or one a state; received {rate!r}. Give the "
-                "share of values that are kept, such as 0.1."
-            )
+        for each in np.asarray(rate, object).ravel():
+            require_rate("rate", each)
         dtype = getattr(cell, "dtype_policy", None) if dtype is None else dtype
         super().__init__(name=name, dtype=dtype, trainable=trainable, **kwargs)
         self.cell, self.rate, self.seed = cell, rate, seed
-        self.state_size = cell.state_size
-        if getattr(cell, "output_size", None) is not None:
-            self.output_size = cell.output_size
+        self.state_size, self.output_size = cell.state_size, getattr(cell, "output_size", None)
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.noise: Any = None  # of a step, where `rk.RNN` has drawn it before its loop
+        self.noise: Any = None  # of the next step, where `rk.RNN` has drawn it before its loop
+        sizes = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
+        if all(isinstance(size, int) for size in sizes):  # else its first step tells
+            self._rates(len(sizes))
 
     def build(self, input_shape: Any) -> None:
         """Make the weights of the cell."""
@@ -96,72 +102,52 @@ class Zoneout(DropsOut, keras.layers.Layer):
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
         """Take one step of the cell, and let entries of its states keep what they were."""
-        knows = "training" in inspect.signature(self.cell.call).parameters
-        step = self.cell if callable(self.cell) else self.cell.call
-        output, made = step(inputs, states, **({"training": training} if knows else {}))
+        output, made = step_of(self.cell, training)(inputs, states)
         before, new = tree.flatten(states), tree.flatten(made)
-        rates = [self.rate] * len(new) if isinstance(self.rate, (int, float)) else self.rate
-        if len(rates) != len(new):
-            raise ValueError(
-                f"`rate` must be one number, or {len(new)}, one for each state of "
-                f"{type(self.cell).__name__}; received {self.rate!r}. Give as many."
-            )
+        each = zip(self._rates(len(new)), before, new, strict=True)
         if training:
-            noise = self._noise_of_step(inputs, before)
-            each = zip(noise, rates, before, new, strict=True)
-            kept = [ops.where(u < r, b, n) for u, r, b, n in each]
+            noise = self._noise_of_step(inputs, states)
+            kept = [ops.where(u < r, b, n) for u, (r, b, n) in zip(noise, each, strict=True)]
         else:
-            kept = [r * b + (1 - r) * n for r, b, n in zip(rates, before, new, strict=True)]
+            kept = [r * b + (1 - r) * n for r, b, n in each]
         if isinstance(self.cell, StateCell) and self.cell.return_state:
             output = ops.concatenate([kept[0], *kept], axis=-1)
         elif output is new[0]:
             output = kept[0]
         return output, tree.pack_sequence_as(made, kept)
 
-    def draw(self, lead: tuple[Any, ...], states: Any) -> Any:
-        """Return noise for all entries of states: of each in `lead`, (..., entries)."""
-        entries = sum(math.prod(state.shape[1:]) for state in tree.flatten(states))
-        return keras.random.uniform((*lead, entries), seed=self.seed_generator)
+    def _rates(self, count: int) -> list[float]:
+        """Return the rate of each state, of which there are so many."""
+        if np.shape(self.rate) not in ((), (count,)):
+            raise ValueError(
+                f"`rate` must be one number, or {count}, one for each state of "
+                f"{type(self.cell).__name__}; received {self.rate!r}. Give as many."
+            )
+        return np.broadcast_to(self.rate, count).tolist()
 
-    def _noise_of_step(self, inputs: Any, states: list[Any]) -> list[Any]:
-        """Noise in the shape of each state."""
-        kernel, noise, end = kernels.current(), self.noise, 0
+    def draw(self, lead: tuple[Any, ...], states: Any) -> list[Any]:
+        """Return noise for each state, flat: for all its entries, of each in `lead`."""
+        shapes = [(*lead, *state.shape[1:]) for state in tree.flatten(states)]
+        return [keras.random.uniform(shape, seed=self.seed_generator) for shape in shapes]
+
+    def _noise_of_step(self, inputs: Any, states: Any) -> list[Any]:
+        """Return the noise that was drawn for this step, else draw it."""
+        kernel, noise, self.noise = kernels.current(), self.noise, None
         if noise is None and kernel.LOOP == "scan" and not kernel.is_known(inputs):
             raise ValueError(
                 f"{self.name!r} draws anew at each time step, for which keras.layers.RNN has no "
                 "way on JAX: received a step of its loop in training. Use rk.RNN."
             )
-        if noise is None:
-            noise = self.draw(ops.shape(inputs)[:1], states)
-        parts = []
-        for state in states:
-            start, end = end, end + math.prod(state.shape[1:])
-            parts.append(ops.reshape(noise[:, start:end], ops.shape(state)))
-        return parts
+        return self.draw(ops.shape(inputs)[:1], states) if noise is None else noise
 
     def get_initial_state(self, batch_size: Any = None) -> Any:
         """Return the states that the cell begins with."""
         return starts_of(self.cell, batch_size, self.compute_dtype)
 
-    def get_dropout_mask(self, step_input: Any) -> Any:
-        """Draw the cell's mask of its inputs, if it has one."""
-        return self._of_cell("get_dropout_mask", step_input)
-
-    def get_recurrent_dropout_mask(self, step_input: Any) -> Any:
-        """Draw the cell's mask of its state, if it has one."""
-        return self._of_cell("get_recurrent_dropout_mask", step_input)
-
-    def reset_dropout_mask(self) -> None:
-        """Let go of what was drawn for a pass."""
-        self.noise = None
-        self._of_cell("reset_dropout_mask")
-
-    def reset_recurrent_dropout_mask(self) -> None:
-        """Let go of the cell's mask of its state."""
-        self._of_cell("reset_recurrent_dropout_mask")
-
-    def _of_cell(self, method: str, *args: Any) -> Any:
-        return getattr(self.cell, method)(*args) if hasattr(self.cell, method) else None
+    get_dropout_mask = _of_cell("get_dropout_mask")
+    get_recurrent_dropout_mask = _of_cell("get_recurrent_dropout_mask")
+    reset_dropout_mask = _of_cell("reset_dropout_mask")
+    reset_recurrent_dropout_mask = _of_cell("reset_recurrent_dropout_mask")
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, the cell by its own."""

@@ -1,6 +1,5 @@
 """The layers of a step model that take states in and hand the new ones out."""
 
-import inspect
 from typing import Any
 
 import keras
@@ -8,10 +7,10 @@ import numpy as np
 from keras import ops, tree
 
 from keras_rnnkit.recurrent import masks
-from keras_rnnkit.recurrent.equations import equations_of
+from keras_rnnkit.recurrent.equations import equations_of, step_of
 from keras_rnnkit.recurrent.own_cell import Cell
 from keras_rnnkit.recurrent.rnn import output_shape
-from keras_rnnkit.recurrent.states import starts_of
+from keras_rnnkit.recurrent.starts import Starts
 from keras_rnnkit.recurrent.watch import stand_in
 
 register = keras.saving.register_keras_serializable(package="keras_rnnkit")
@@ -56,7 +55,7 @@ class StateLayer(keras.layers.Layer):
 
 
 @register
-class RecurrentStep(StateLayer):
+class RecurrentStep(Starts, StateLayer):
     """One time step of a recurrent layer.
 
     Args:
@@ -65,6 +64,7 @@ class RecurrentStep(StateLayer):
             `"state sequences"`.
         zero_output_for_mask: As the layer has it.
         holds_output: Whether the output before is a state too, the first: shown at masked steps.
+        learn_initial_state: As the layer has it, whose `learned_states` it shares.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class RecurrentStep(StateLayer):
         returns: Any,
         zero_output_for_mask: bool = False,
         holds_output: bool = False,
+        learn_initial_state: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,17 +82,21 @@ class RecurrentStep(StateLayer):
         self.returns = list(returns)
         self.zero_output_for_mask = zero_output_for_mask
         self.holds_output = holds_output
+        self.learn_initial_state = learn_initial_state
+        self.learned_states = []
 
     def build(self, sequences_shape: Any, *_: Any) -> None:
-        """Make the cell's weights, where it has none yet."""
+        """Make the weights of the cell and of the states, where there are none yet."""
         if isinstance(self.cell, keras.Layer) and not self.cell.built:
             self.cell.build((sequences_shape[0], *sequences_shape[2:]))
             self.cell.built = True
+        if self.learn_initial_state and not self.learned_states:
+            self.make_learned_states(trainable=True)
 
     def compute_mask(self, _: Any, previous_mask: Any) -> Any:
         """Pass the mask on with every result that has a time axis."""
         mask = tree.flatten(previous_mask)[0] if previous_mask is not None else None
-        states = len(tree.flatten(self.cell_starts(1)))
+        states = len(tree.flatten(self.get_initial_state(1)))
         sizes = {"sequence": 1, "last": 1, "states": states, "state sequences": states}
         timed = [name.startswith("state ") or name == "sequence" for name in self.returns]
         found = [
@@ -101,36 +106,33 @@ class RecurrentStep(StateLayer):
         ]
         return found + [None] * (states + self.holds_output)
 
-    def cell_starts(self, batch_size: Any) -> Any:
-        """Return the cell's own states before the first step, as it nests them."""
-        return starts_of(self.cell, batch_size, self.compute_dtype)
-
     def starts(self, batch_size: Any) -> list[Any]:
         """Return the states before the first step; see `StateLayer`."""
-        states = self.cell_starts(batch_size)
+        states = self.get_initial_state(batch_size)
         found = list(tree.flatten(states))
         if self.holds_output:
-            shape = output_shape(self.cell, states if tree.is_nested(states) else [states])
+            shape = output_shape(self.cell, states)
             found.insert(0, ops.zeros((batch_size, *shape), self.compute_dtype))
         return found
 
-    def call(self, sequences: Any, states: Any, mask: Any = None) -> Any:
+    def call(self, sequences: Any, states: Any, mask: Any = None, reset: Any = None) -> Any:
         """Take one time step.
 
         Args:
             sequences: (batch, 1, ...).
             states: Before the step, flat.
             mask: (batch, 1) or None.
+            reset: (batch, 1) or None, true where the states go back to the start first.
 
         Returns:
             What `returns` asks for, then the states after the step.
         """
-        states = list(states)
+        states = self.restarted(list(states), reset)
         before = states[1:] if self.holds_output else states
         mask = None if mask is None else masks.as_mask(mask)
-        outputs, last, after, each = self.run(sequences, before, mask)
+        outputs, last, after, each = self.run(sequences, before, mask, reset)
         if mask is not None:
-            held, ran = self.held_output(states, last), self.ran(mask)
+            held, ran = self.held_output(states, last), self.ran(mask, reset)
             shown = mask if self.zero_output_for_mask else ran
             other = ops.zeros_like(held) if self.zero_output_for_mask else held
             if outputs is not None:
@@ -157,19 +159,23 @@ class RecurrentStep(StateLayer):
         shown = shown_state(self.cell)
         return ops.zeros_like(like) if shown is None else states[shown]
 
-    def ran(self, mask: Any) -> Any:
-        """Return whether a valid step lies at or before each step: (batch, 1)."""
+    def restarted(self, states: list[Any], reset: Any) -> list[Any]:
+        """Return the states that the step begins with."""
+        if reset is None:
+            return states
+        pairs = zip(states, self.starts(ops.shape(states[0])[0]), strict=True)
+        return [masks.restarted(state, start, reset) for state, start in pairs]
+
+    def ran(self, mask: Any, reset: Any) -> Any:
+        """Return whether each step shows another output than that before all: (batch, time)."""
         return mask
 
-    def run(self, sequences: Any, states: list[Any], mask: Any) -> Any:
+    def run(self, sequences: Any, states: list[Any], mask: Any, reset: Any) -> Any:
         """Return the outputs, the last one, the states after, and the states at every step."""
         if equations_of(self.cell) is not None:
             sequences = ops.cast(sequences, self.compute_dtype)
-        nested = tree.pack_sequence_as(self.cell_starts(1), states)
-        arguments = inspect.signature(self.cell.call).parameters
-        training = {"training": False} if "training" in arguments else {}
-        listed = nested if isinstance(nested, (list, tuple)) else [nested]
-        output, new = self.cell(sequences[:, 0], list(listed), **training)
+        nested = tree.pack_sequence_as(self.get_initial_state(1), states)
+        output, new = step_of(self.cell, False)(sequences[:, 0], list(nested))
         after = tree.flatten(new)
         if mask is not None:
             pairs = zip(after, states, strict=True)
@@ -184,6 +190,7 @@ class RecurrentStep(StateLayer):
             "returns": list(self.returns),
             "zero_output_for_mask": self.zero_output_for_mask,
             "holds_output": self.holds_output,
+            "learn_initial_state": self.learn_initial_state,
         }
 
     @classmethod
@@ -205,13 +212,17 @@ class RecurrentChunk(RecurrentStep):
         super().__init__(layer.cell, **kwargs)
         self.layer = layer
 
-    def ran(self, mask: Any) -> Any:
-        """See `RecurrentStep`."""
-        return masks.count_steps(mask) > 0
+    def restarted(self, states: list[Any], reset: Any) -> list[Any]:
+        """Leave it to the layer."""
+        return states
 
-    def run(self, sequences: Any, states: list[Any], mask: Any) -> Any:
+    def ran(self, mask: Any, reset: Any) -> Any:
         """See `RecurrentStep`."""
-        nested = tree.pack_sequence_as(self.cell_starts(1), states)
+        return masks.count_steps(mask if reset is None else ops.logical_or(mask, reset)) > 0
+
+    def run(self, sequences: Any, states: list[Any], mask: Any, reset: Any) -> Any:
+        """See `RecurrentStep`."""
+        nested = tree.pack_sequence_as(self.get_initial_state(1), states)
         each = "state sequences" in self.returns
         twin = stand_in(
             self.layer,
@@ -221,8 +232,10 @@ class RecurrentChunk(RecurrentStep):
             unroll=False,
             zero_output_for_mask=False,
         )
-        listed = list(nested) if isinstance(nested, (list, tuple)) else [nested]
-        output, *found = twin.call(sequences, initial_state=listed, mask=mask, training=False)
+        options = {} if reset is None else {"reset": reset}  # Keras's own layers take none
+        output, *found = twin.call(
+            sequences, initial_state=list(nested), mask=mask, training=False, **options
+        )
         found = tree.flatten(found)
         after, every = found[: len(states)], found[len(states) :] if each else []
         if "sequence" in self.returns:

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_rnnkit.recurrent.arguments import flag
 from keras_rnnkit.streaming.walk import Walk, require_graph
 
 
@@ -55,13 +56,15 @@ def step_model(
         the first cell of a stack; `conv1d_inputs` for the inputs that a convolution still reads,
         (batch, steps, features), the oldest first; and `rnn_output` where a masked step shows the
         output before, and that is no state. An input of `model` that gives a layer's initial
-        states is that layer's state. States have the dtype that their layer computes in. `Stream`
-        has them before the first step, and keeps them.
+        states is that layer's state; one that gives a `reset` (batch, time) goes in as (batch,).
+        States have the dtype that their layer computes in. Those before the first step, learned
+        ones too, are `rk.Stream(step).states`; `Stream` also keeps them.
 
     Raises:
         ValueError: If a layer or operation needs time steps that are to come, or is not known to
             act on each by itself; if the model is subclassed or not built, or has no input with a
-            time axis; if `batch_size` is no positive whole number, or `static` names no input.
+            time axis; if `batch_size` is no positive whole number, `copy` no boolean, or
+            `static` names no input.
 
     >>> import keras
     >>> import numpy as np
@@ -79,6 +82,7 @@ def step_model(
     True
     """
     require_batch_size(batch_size)
+    flag("copy", copy)
     require_graph(model)
     names = [given.name for given in model.inputs]
     if isinstance(static, str) or not set(static) <= set(names):

@@ -21,6 +21,10 @@ from keras_rnnkit.streaming.walk import NEXT
 class Stream:
     """Runs a model a time step at a time and keeps its states from call to call.
 
+    It begins with what the model begins with: zeros, what a cell begins with, or the trained states
+    of `learn_initial_state=True`. A new stream has them in `states`, for a step model in a file as
+    well, which takes them as inputs.
+
     Args:
         model: A trained model, as `step_model` takes it, or a step model.
         batch_size: How many sequences run side by side, one a row.
@@ -73,9 +77,10 @@ class Stream:
                 f"`start` must give the states {missing}, which the model takes as inputs; "
                 f"received {list(start)}. Pass start={{{missing[0]!r}: ...}}, one row a sequence."
             )
+        self._rows = batch_size
         self._states = start_states(self.step, batch_size)
-        self._start = self._fitted(self._states | start)
-        self._states = dict(self._start)
+        self._states = self._fitted(self._states | start)
+        self._given = {name: self._states[name] for name in start}
 
     @property
     def states(self) -> dict[str, np.ndarray]:
@@ -134,10 +139,9 @@ class Stream:
         if set(feed) != set(names):
             raise ValueError(f"`inputs` must give {names}; received {list(feed)}.")
         shapes = {x.name: tuple(x.shape) for x in model.inputs}
-        rows = len(next(iter(self._states.values())))
         for name, value in feed.items():
             feed[name] = value = _array(value)
-            wanted = (rows, *shapes[name][1:])
+            wanted = (self._rows, *shapes[name][1:])
             fits = len(wanted) == value.ndim and all(
                 a is None or a == b for a, b in zip(wanted, value.shape, strict=True)
             )
@@ -152,15 +156,16 @@ class Stream:
         return next(iter(found.values())) if len(found) == 1 else found
 
     def reset(self, samples: Any = None) -> None:
-        """Put the states back to those before the first step.
+        """Put the states back to those before the first step, learned ones as they are now.
 
         Args:
             samples: Indices or booleans of those to put back; all when None.
         """
+        start = start_states(self.step, self._rows) | self._given
         if samples is None:
-            self._states = dict(self._start)
+            self._states = start
             return
-        count = len(next(iter(self._states.values())))
+        count = self._rows
         samples = np.asarray(samples)
         fits = (
             samples.shape == (count,)
@@ -175,7 +180,7 @@ class Stream:
         states = self.states
         for name, state in states.items():
             if samples.size:
-                state[samples] = self._start[name][samples]
+                state[samples] = start[name][samples]
         self._states = states
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -257,41 +257,38 @@ class Walk:
         return self.mark(tensor[:, :1] * ones, 1)
 
     def recurrent(
-        self, layer: Any, sequences: Any, initial_state: Any = None, **kwargs: Any
+        self,
+        layer: Any,
+        sequences: Any,
+        initial_state: Any = None,
+        mask: Any = None,
+        training: Any = False,
+        sequences_mask: Any = None,
+        reset: Any = None,
     ) -> Any:
-        """Call a recurrent layer by its cell."""
-        mask = kwargs.get("mask")
-        if mask is None and (initial_state is None or isinstance(layer, RecurrentLayer)):
-            mask = mask_of(sequences)
+        """Call a recurrent layer by its cell; the arguments are those of its own `call`."""
         rules.require_known_pass(layer)
         if layer.go_backwards:
             raise NotPerStep(
                 "has go_backwards=True: it begins with the last time step", "Use go_backwards=False"
             )
-        if kwargs.get("training"):
+        if training:
             raise NotPerStep("is called with training=True", "Leave that out")
-        if getattr(layer, "learn_initial_state", False):
+        if any(x is not None and self.axis(x) != 1 for x in (sequences, mask, reset)):
             raise NotPerStep(
-                "has learn_initial_state=True: a stream begins with what the cell begins with",
-                "Use learn_initial_state=False",
+                "is given time steps on another axis than 1, or a mask or reset without them",
+                "Give it (batch, time, features), and a mask or reset (batch, time)",
             )
-        if kwargs.get("reset") is not None:
-            raise NotPerStep(
-                "is called with `reset`",
-                "Leave it out, and put rows back by `Stream.reset(samples)`",
-            )
-        given_mask = kwargs.get("mask")
-        if self.axis(sequences) != 1 or (given_mask is not None and self.axis(given_mask) != 1):
-            raise NotPerStep(
-                "is given time steps on another axis than 1, or a mask without them",
-                "Give it (batch, time, features), and a mask (batch, time)",
-            )
+        if mask is None and (initial_state is None or isinstance(layer, RecurrentLayer)):
+            mask = mask_of(sequences)  # for `sequences_mask`, which is that of all time steps
         given = self.given_states(initial_state)
         each = getattr(layer, "return_state_sequences", False)
         returns = ["sequence" if layer.return_sequences else "last"]
         returns += ["states"] * layer.return_state + ["state sequences"] * each
         zero = layer.zero_output_for_mask
-        holds = mask is not None and not zero and (bool(given) or shown_state(layer.cell) is None)
+        learned = getattr(layer, "learned_states", [])
+        from_zeros = not given and not learned and shown_state(layer.cell) is not None
+        holds = mask is not None and not zero and not from_zeros
         if layer not in self.steps:
             kind: Any = RecurrentChunk if self.whole else RecurrentStep
             self.steps[layer] = kind(
@@ -299,15 +296,18 @@ class Walk:
                 returns=returns,
                 zero_output_for_mask=zero,
                 holds_output=holds,
+                learn_initial_state=bool(learned),
                 name=layer.name,
                 dtype=layer.dtype_policy,
             )
+            self.steps[layer].learned_states = learned
         step = self.steps[layer]
         if step.holds_output != holds:
             raise NotPerStep("is called with a mask and without", "Use two layers, or one way")
         names = ["output"] * holds + state_names(layer.cell)
         before = self.state_inputs(layer.name, names, step.starts(1), step, given)
-        found = step(sequences, before, **({} if mask is None else {"mask": mask}))
+        marks = {n: x for n, x in {"mask": mask, "reset": reset}.items() if x is not None}
+        found = step(sequences, before, **marks)
         results = found[: len(found) - len(before)]
         self.hand_on(found[len(results) :])
         count = len(state_names(layer.cell))

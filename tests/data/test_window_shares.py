@@ -50,11 +50,35 @@ def test_auto_reads_the_place_in_tf_config(task, share, monkeypatch):
     assert windows(loader_of(shard="auto")[0]) == windows(loader_of()[0])
 
 
-def test_auto_refuses_a_process_group_that_is_to_come(monkeypatch):
-    if BACKEND != "torch":
-        pytest.skip("torchrun sets WORLD_SIZE")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"WORLD_SIZE=2.*init_process_group"):
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 5}},
+        {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 1}},
+        {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": "one"}},
+        {"cluster": {"worker": ["a:1", "b:1"]}},
+        {"cluster": "a:1"},
+        {"cluster": {"worker": ["a:1", "b:1"]}, "task": "worker"},
+    ],
+)
+def test_auto_refuses_a_tf_config_that_gives_no_place(place, monkeypatch):
+    if BACKEND != "tensorflow":
+        pytest.skip("TF_CONFIG is TensorFlow's")
+    for value in (json.dumps(place), json.dumps(place)[:-1]):  # and cut short
+        monkeypatch.setenv("TF_CONFIG", value)
+        with pytest.raises(ValueError, match=r"shard='auto'.*TF_CONFIG=.*\"index\": 0"):
+            loader_of(shard="auto")
+
+
+def test_auto_refuses_processes_that_do_not_know_of_each_other_yet(monkeypatch):
+    if BACKEND == "tensorflow":
+        pytest.skip("TF_CONFIG is read as it stands")
+    variable, call = {
+        "jax": ("KERAS_DISTRIBUTION_NUM_PROCESSES", r"distribution\.initialize\(\)"),
+        "torch": ("WORLD_SIZE", r"init_process_group\(\)"),
+    }[BACKEND]
+    monkeypatch.setenv(variable, "2")
+    with pytest.raises(ValueError, match=f"{variable}=2.*{call} first"):
         loader_of(shard="auto")
 
 

@@ -276,3 +276,63 @@ def test_nanoseconds_are_not_cut_off():
     assert as_times(index).values[0] == np.datetime64("2023-12-31T23:00:00.000000001")
     with pytest.raises(ValueError, match=r"time: row 0 .* counts nanoseconds"):
         as_times(list(index))
+
+
+@pytest.mark.parametrize("order", ["one series", "group by group", "time by time"])
+@pytest.mark.parametrize(
+    ("zone", "first", "step"),
+    [
+        ("Europe/Berlin", "2024-10-26 20:00", "15min"),
+        ("Europe/Berlin", "2024-10-26 20:00", "1h"),
+        ("America/New_York", "2024-11-03 00:00", "30min"),
+        ("Australia/Lord_Howe", "2024-04-06 10:00", "10min"),
+    ],
+)
+def test_an_hour_that_comes_twice_is_read_in_the_order_of_the_file(
+    tmp_path, zone, first, step, order
+):
+    utc = pd.date_range(first, periods=60, freq=step)
+    local = utc.tz_localize("UTC").tz_convert(zone).tz_localize(None)
+    assert local.duplicated().any()
+    rows = [(f"{when:%Y-%m-%d %H:%M}", store) for when in local for store in "ba"]
+    if order == "one series":
+        rows = rows[::2]
+    elif order == "group by group":
+        rows = sorted(rows, key=lambda row: row[1] == "a")
+    path = tmp_path / "rows.csv"
+    path.write_text("t,g,x\n" + "".join(f"{when},{store},1\n" for when, store in rows))
+    group = {"drop": "g"} if order == "one series" else {"group": "g"}
+    series = rk.read_csv(path, zone=zone, **group)
+    expected = np.tile(utc.to_numpy(), len(rows) // 60)
+    assert (series.time == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "row", "what"),
+    [
+        ("27 01:00,27 02:00,27 02:30,27 02:00,27 03:00", {}, 3, "02:00:00, .*comes twice"),
+        ("27 01:00,27 02:00,27 02:00,27 03:00", {"sort": True}, 2, "02:00:00, .*comes twice"),
+        ("27 02:00,27 02:00,27 02:00", {}, 1, "02:00:00, .*comes twice"),
+        ("27 02:30,27 02:00,27 03:00", {}, 1, "02:00:00, .*comes twice"),
+        ("03-31 01:30,03-31 02:30,03-31 03:00", {}, 1, "02:30:00, .*is left out"),
+        ("03-31 02:00,03-31 03:00,03-31 04:00", {"sort": True}, 0, "02:00:00, .*is left out"),
+    ],
+)
+def test_times_that_the_change_of_clocks_makes_doubtful_are_named(
+    tmp_path, text, options, row, what
+):
+    path = tmp_path / "rows.csv"
+    times = [f"2024-10-{each}" if each[2] == " " else f"2024-{each}" for each in text.split(",")]
+    path.write_text("t,x\n" + "".join(f"{when},1\n" for when in times))
+    message = rf"row {row} \(counted from 0\) holds .*{what} there.* leave out zone="
+    with pytest.raises(ValueError, match=message):
+        rk.read_csv(path, zone="Europe/Berlin", **options)
+    if len(set(times)) == len(times) and times == sorted(times):
+        assert len(rk.read_csv(path, zone="UTC").time) == len(times)
+
+
+def test_rows_of_several_groups_are_not_one_hour_that_comes_twice(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("t,g,x\n2024-10-27 02:00,a,1\n2024-10-27 02:00,b,1\n")
+    series = rk.read_csv(path, group="g", zone="Europe/Berlin")
+    assert series.time[0] == series.time[1] == np.datetime64("2024-10-27T00:00")

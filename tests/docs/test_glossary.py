@@ -62,3 +62,10 @@ def test_the_search_finds_each_term_and_its_synonyms(index):
     for term, synonyms in SYNONYMS.items():
         for word in re.findall(r"\w+", f"{term} {synonyms}"):
             assert stem(word.lower()) in found, f"{word} ({term})"
+
+
+def test_a_synonym_that_many_pages_use_leads_to_the_glossary(index):
+    """Only a main entry of the index comes before the pages that use a word often."""
+    for word in ("look-back", "label", "covariates", "normalization", "look-ahead", "baseline"):
+        (entry,) = index["indexentries"][word]
+        assert entry[-1], word

@@ -310,6 +310,28 @@ def test_a_quantized_policy_set_by_hand_takes_the_trained_rows_along(file, mode)
 
 
 @pytest.mark.backends
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("freeze_found", [False, True])
+def test_rows_of_a_quantized_layer_are_those_that_it_looks_up(file, tmp_path, mode, freeze_found):
+    model = classifier(embedding(file, freeze_found=freeze_found, mask_zero=False))
+    model.build((None, None))
+    model.layers[0].quantize(mode)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for layer in (model.layers[0], loaded.layers[0]):
+        for _ in range(2):
+            rows = rows_of(layer)
+            np.testing.assert_array_equal(rows, ops.convert_to_numpy(layer(np.arange(5))))
+            np.testing.assert_allclose(rows, ROWS, atol=0.35 if mode == "int4" else 0.02)
+            if not layer.lora_enabled:
+                layer.enable_lora(1)
+    copy_ = keras.models.clone_model(loaded)
+    assert np.isnan(rows_of(copy_.layers[0])[1:]).all()
+    copy_.set_weights(loaded.get_weights())
+    np.testing.assert_array_equal(rows_of(copy_.layers[0]), rows_of(loaded.layers[0]))
+
+
+@pytest.mark.backends
 def test_what_freeze_found_says_is_said_once(file, tmp_path):
     layer = embedding(file, freeze_found=True, oov="uniform", name="words")
     model = classifier(layer)

@@ -1,5 +1,8 @@
 """Windows through the tf.data service: exact, or refused with a remedy."""
 
+import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,8 @@ import pytest
 import keras_rnnkit as rk
 from keras_rnnkit.data import dataset as module
 
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "guides" / "engines.md").read_text(encoding="utf-8")
 ROWS = np.arange(24.0)
 
 
@@ -62,6 +67,63 @@ def test_rows_that_one_message_cannot_hold_are_refused_before_they_are_sent(
     assert np.array_equal(np.sort(next(iter(dataset)).numpy().ravel()), ROWS)
 
 
+@pytest.mark.parametrize("server", ["worker", "dispatcher"])
+def test_a_pass_is_whole_or_says_so_after_a_death(server, tmp_path):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the service is TensorFlow's")
+    import tensorflow as tf
+
+    from tests.engines import served
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    servers = []
+    if server == "worker":
+        servers.append(tf.data.experimental.service.DispatchServer())
+        target = servers[0].target
+    else:
+        target = f"grpc://127.0.0.1:{port}"
+    # The server, with a client in the middle of its pass.
+    doomed = subprocess.Popen(
+        [sys.executable, served.__file__, server, target, str(port), str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        assert doomed.stdout.readline() == b"serving\n"
+        if server == "dispatcher":
+            servers.append(served.started("worker", target, 0, tmp_path))
+        assert doomed.stdout.readline() == b"reading\n"
+        dataset = served.dataset_of(target)
+        shown = []
+        try:
+            for number, x in enumerate(dataset):
+                shown += x.numpy().ravel().tolist()
+                if number == 20:
+                    doomed.kill()
+                    assert doomed.wait() == -9
+                    servers.append(served.started(server, target, port, tmp_path))
+        except tf.errors.FailedPreconditionError as error:
+            assert server == "worker"
+            told = re.search(
+                r"Input dataset was expected to contain \d+ elements but contained only", str(error)
+            )
+            assert re.sub(r"\d+", "...", told[0]) in GUIDE
+            assert len(shown) < served.WINDOWS
+        else:
+            assert len(shown) == served.WINDOWS
+        assert len(set(shown)) == len(shown)
+        # The client that died begins anew.
+        again = [value for x in dataset for value in x.numpy().ravel().tolist()]
+        assert sorted(again) == list(range(served.WINDOWS))
+    finally:
+        doomed.kill()
+        doomed.communicate()
+        del servers[:]
+
+
 def test_states_do_not_change_their_replica(monkeypatch):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("strategies are TensorFlow's")
@@ -85,7 +147,7 @@ def test_states_do_not_change_their_replica(monkeypatch):
 def test_the_program_of_the_guide(tmp_path):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the service is TensorFlow's")
-    program = Path(__file__).parents[2] / "docs" / "guides" / "engines" / "data_service.py"
+    program = ROOT / "docs" / "guides" / "engines" / "data_service.py"
     values = np.random.default_rng(0).normal(size=(400, 2))
     hours = np.datetime64("2016-07-01T00", "h") + np.arange(400).astype("timedelta64[h]")
     lines = [f"{hour}:00:00,{a},{b}\n" for hour, (a, b) in zip(hours, values, strict=True)]

@@ -35,6 +35,10 @@ ENGINES = {
     "model_parallel": ("jax", 1, None),
     "torch_ddp": ("torch", 2, "Connection (closed|reset) by peer|Connection reset"),
 }
+REFUSED = {
+    "multi_worker": "the workers have done [2 0] epochs: give all the backup of one",
+    "data_parallel": "these processes have a backup: [0]. Give all that of one",
+}
 LIMIT = 240  # seconds for what takes ten on a quiet machine
 
 
@@ -70,8 +74,11 @@ def environment(rank, ports):
     }
 
 
-def run(program, folder, count, kill=0):
-    """Return codes and outputs of the processes; the last of them is killed, if one is."""
+def run(program, folder, count, kill=0, refused=None):
+    """Return codes and outputs of the processes; the last of them is killed, if one is.
+
+    All of them must end well, or with the words `refused`.
+    """
     folder.mkdir(exist_ok=True)
     ports = [free_port() for _ in range(count)]
     started = []
@@ -109,7 +116,8 @@ def run(program, folder, count, kill=0):
         results.append((process.returncode, Path(output.name).read_text()))
     if not kill:
         for code, text in results:
-            assert code == 0, text[-3000:]
+            assert code == (1 if refused else 0), text[-3000:]
+            assert not refused or refused in text, text[-3000:]
     return results
 
 
@@ -150,6 +158,22 @@ def broken(program):
     assert results[-1][0] == -9
     assert not list(folder.glob("*.keras"))
     return folder, results
+
+
+def gone_on(program, name, count):
+    """The folder where `count` processes ended the killed training, by its last epoch alone."""
+    folder = shutil.copytree(broken(program)[0], scratch() / f"{program}-{name}")
+    for notes in folder.glob("notes-*"):
+        notes.unlink()
+    run(program, folder, count)
+    together = []
+    for rank in range(count):
+        lines = (folder / f"notes-{rank}").read_text().splitlines()
+        assert BATCHES <= len(lines) < EPOCHS * BATCHES  # Keras may have looked at some before
+        together += " ".join(lines[-BATCHES:]).split()
+    last = shown(whole(program, ENGINES[program][1]), ENGINES[program][1])[-1]
+    assert sorted(together) == sorted(itertools.chain(*last))
+    return folder
 
 
 def weights(folder):
@@ -214,14 +238,16 @@ def a_killed_training_resumes_exactly(program):
     folder, results = broken(program)
     for _, text in results[:-1]:
         assert re.search(said, text), text[-3000:]
-    again = shutil.copytree(folder, scratch() / f"{program}-again")
-    run(program, again, count)
+    again = gone_on(program, "again", count)
     for found, expected in zip(weights(again), weights(whole(program, count)), strict=True):
         assert_close([found], expected, 0)
     if count > 1:  # and with another number of workers
-        alone = shutil.copytree(folder, scratch() / f"{program}-alone")
-        run(program, alone, 1)
+        alone = gone_on(program, "alone", 1)
         assert_close(weights(alone)[:1], weights(whole(program, count))[0], 2e-5)
+    if program in REFUSED:  # a worker that has no backup would begin with other weights
+        partial = shutil.copytree(folder, scratch() / f"{program}-partial")
+        shutil.rmtree(partial / "backup-1")
+        run(program, partial, count, refused=REFUSED[program])
 
 
 CELLS = {
@@ -248,3 +274,31 @@ def test_a_cell_of_the_table(program, name):
     if ENGINES[program][0] != BACKEND:
         pytest.skip(f"an engine of {ENGINES[program][0]}")
     CELLS[name](program)
+
+
+@pytest.mark.parametrize("program", [*ENGINES, "data_service"])
+def test_a_program_without_its_file_tells_its_usage(program):
+    if BACKEND != "tensorflow":
+        pytest.skip("it is told before a backend is loaded")
+    for arguments in ([], ["--help"]):
+        command = [sys.executable, str(PROGRAMS / f"{program}.py"), *arguments]
+        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert told.returncode == 1
+        assert f"{program}.py ETTh1.csv" in told.stderr
+
+
+def test_devices_that_a_mesh_cannot_part_are_told(tmp_path):
+    if BACKEND != "jax":
+        pytest.skip("an engine of jax")
+    command = [sys.executable, str(PROGRAMS / "model_parallel.py"), str(table())]
+    told = subprocess.run(
+        command, env=environment(0, [0]), capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert told.returncode == 1
+    assert told.stderr.endswith("1 devices cannot be parted in twos: set XLA_FLAGS as above\n")
+
+
+def test_what_tensorflow_cannot_do_under_a_strategy_and_what_can_be_done_instead():
+    if BACKEND != "tensorflow":
+        pytest.skip("strategies are TensorFlow's")
+    run(Path(__file__).with_name("two_workers"), scratch() / "two_workers", 2)

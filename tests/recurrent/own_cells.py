@@ -103,14 +103,32 @@ def weights_of(cell, dtype="float32"):
     return [rng.normal(size=w.shape, scale=0.5).astype(dtype) + 0.1 for w in cell.weights]
 
 
-def run(kind, weights, x, states, mask=None):
-    """Every state and gate, (batch, time, units), with masked steps holding; by NumPy."""
+def run(step, weights, x, states, mask=None):
+    """Every state and gate, (batch, time, units), with masked steps holding; by NumPy.
+
+    The step is `step(x_t, states, weights) -> (states, gates)`, or a kind of cell of `STEPS`.
+    """
+    step = STEPS.get(step, step)
     mask = np.ones(x.shape[:2], bool) if mask is None else mask
     found, gates = [], []
     for t in range(x.shape[1]):
-        new, of_step = STEPS[kind](x[:, t], states, weights)
+        new, of_step = step(x[:, t], states, weights)
         states = [np.where(mask[:, t, None], a, b) for a, b in zip(new, states, strict=True)]
         found.append(states)
         gates.append(of_step)
     sequences = [np.stack(steps, axis=1) for steps in zip(*found, strict=True)]
     return sequences, {name: np.stack([g[name] for g in gates], 1) for name in gates[0]}
+
+
+def sizes_of(kind):
+    return [UNITS] * len(kind.state_names)
+
+
+def layer_of(kind, library=rk, cell=None, dtype=None, around=lambda cell: cell, **options):
+    """A built layer around a cell of this kind with weights for it, and the weights."""
+    inner = kind(UNITS, **(cell or {}), dtype=dtype)
+    layer = library.RNN(around(inner), dtype=dtype, **options)
+    layer.build((5, 6, FEATURES))
+    weights = weights_of(inner, "float64" if dtype == "float64" else "float32")
+    layer.set_weights(weights)
+    return layer, weights

@@ -15,6 +15,7 @@ STATE = np.zeros((BATCH, 3), "float32")
     [
         ([STATE], r"must hold 2 states of shapes \('batch', 3\), \('batch', 3\); received 1"),
         ([STATE, STATE, STATE], "received 3. Pass one tensor a state"),
+        ([STATE, None], "must hold 2 states .* received 1"),
         ([STATE, np.zeros((BATCH, 4), "float32")], r"received shape \(5, 4\) for a batch of 5"),
         ([STATE, np.zeros((2, 3), "float32")], r"received shape \(2, 3\).*one row a sample"),
     ],
@@ -45,6 +46,12 @@ def test_a_lost_time_axis(layer):
         model.add(layer)
     with pytest.raises(ValueError, match=message):
         layer(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("cell", [rk.cells.MinGRUCell, rk.cells.MinLSTMCell])
+def test_gates_that_read_no_state_drop_none(cell):
+    with pytest.raises(ValueError, match=rf"those of {cell.__name__} read no state; received 0\.5"):
+        cell(4, recurrent_dropout=0.5)
 
 
 def test_arguments_of_no_layer():

@@ -197,9 +197,3 @@ def test_a_reset_goes_back_to_them(cell):
     for one, first, second in zip(found, *(arrays(layer(part)) for part in (x[:, :3], x[:, 3:])),
                                   strict=True):  # fmt: skip
         np.testing.assert_allclose(one, np.concatenate([first, second], 1), rtol=1e-5, atol=1e-6)
-
-
-def test_a_stream_refuses_them():
-    layers = [keras.Input((None, FEATURES)), rk.GRU(UNITS, learn_initial_state=True)]
-    with pytest.raises(ValueError, match="has learn_initial_state=True"):
-        rk.step_model(keras.Sequential(layers))

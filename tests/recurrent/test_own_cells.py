@@ -1,102 +1,58 @@
 """`rk.Cell` and the cells of `rk.cells`: their equations, once written, in every use."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 
 import keras_rnnkit as rk
-from tests.recurrent import own_cells
-from tests.recurrent.autodiff import compiled, gradients, with_weights
-from tests.recurrent.cases import arrays, inputs, mask_of
-from tests.recurrent.own_cells import FEATURES, STEPS, UNITS, IndRNNCell, weights_of
-from tests.recurrent.test_gradients import DTYPE, TOLERANCE, finite_differences, weighted
+from tests.recurrent.autodiff import compiled
+from tests.recurrent.cases import MASKS, arrays, inputs
+from tests.recurrent.equation_checks import (
+    EVERYTHING,
+    check_gradients,
+    check_other_ways,
+    check_results,
+    check_saved,
+    check_trace,
+    moved_by_training,
+    zeros,
+)
+from tests.recurrent.own_cells import FEATURES, STEPS, UNITS, IndRNNCell, layer_of, sizes_of
+from tests.recurrent.test_gradients import DTYPE
 
 CELLS = list(STEPS)
 LINEAR = [rk.cells.MinGRUCell, rk.cells.MinLSTMCell]
-EVERYTHING = {"return_sequences": True, "return_state": True, "return_state_sequences": True}
+JAX = keras.backend.backend() == "jax"
 each_cell = pytest.mark.parametrize("kind", CELLS, ids=lambda kind: kind.__name__)
 
 
-def layer_of(kind, library=rk, cell=None, dtype=None, **options):
-    """A built layer around a cell of this kind with weights for it, and the weights."""
-    layer = library.RNN(kind(UNITS, **(cell or {}), dtype=dtype), dtype=dtype, **options)
-    layer.build((5, 6, FEATURES))
-    weights = weights_of(layer.cell, "float64" if dtype == "float64" else "float32")
-    layer.set_weights(weights)
-    return layer, weights
-
-
-def starts(kind, batch=5, dtype="float32"):
-    rng = np.random.default_rng(11)
-    return [rng.normal(size=(batch, UNITS)).astype(dtype) for _ in kind.state_names]
-
-
 @pytest.mark.backends
-@pytest.mark.parametrize("mask", ["none", "right", "left", "holes", "empty row"])
+@pytest.mark.parametrize("mask", MASKS)
 @each_cell
 def test_states_are_those_of_the_equations(kind, mask):
-    if keras.backend.backend() == "jax" and mask not in {"none", "empty row"}:
+    if JAX and mask not in {"none", "empty row"}:
         pytest.skip("each compiles for seconds there")
     layer, weights = layer_of(kind, **EVERYTHING)
-    x, states, mask = inputs(), starts(kind), mask_of(mask)
-    wanted, _ = own_cells.run(kind, weights, x, states, mask)
-    output, *found = arrays(layer(x, initial_state=states, mask=mask))
-    last, sequences = found[: len(states)], found[len(states) :]
-    for one, other in zip(sequences, wanted, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
-    for one, other in zip(last, wanted, strict=True):
-        np.testing.assert_allclose(one, other[:, -1], rtol=1e-5, atol=2e-6)
-    seen = np.ones(x.shape[:2], bool) if mask is None else np.cumsum(mask, 1) > 0
-    np.testing.assert_allclose(output, wanted[0] * seen[..., None], rtol=1e-5, atol=2e-6)
+    check_results(layer, kind, weights, sizes_of(kind), mask)
 
 
 @pytest.mark.backends
 @pytest.mark.parametrize("library", [rk, keras.layers], ids=["ours", "Keras's"])
 @each_cell
 def test_trace_shows_states_and_gates_by_name(kind, library):
-    if keras.backend.backend() == "jax" and library is not rk:
+    if JAX and library is not rk:
         pytest.skip("each compiles for seconds there")
     layer, weights = layer_of(kind, library)
-    x, mask = inputs(), mask_of("holes")
-    zeros = [np.zeros((5, UNITS), "float32") for _ in kind.state_names]
-    wanted, gates = own_cells.run(kind, weights, x, zeros, mask)
-    traced = rk.trace(layer, x, mask=mask)[layer.name]
-    assert tuple(traced.states) == kind.state_names
-    assert tuple(traced.gates) == kind.gate_names
-    for one, other in zip(traced.states.values(), wanted, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
-    for name, gate in traced.gates.items():
-        np.testing.assert_allclose(gate[mask], gates[name][mask], rtol=1e-5, atol=2e-6)
+    check_trace(layer, kind, weights, sizes_of(kind), (kind.state_names, kind.gate_names))
 
 
 @pytest.mark.backends
 @each_cell
 def test_gradients_are_those_of_the_equations(kind):
-    if keras.backend.backend() == "jax" and kind not in (IndRNNCell, rk.cells.MinLSTMCell):
+    if JAX and kind not in (IndRNNCell, rk.cells.MinLSTMCell):
         pytest.skip("each compiles for seconds there")
     layer, weights = layer_of(kind, dtype=DTYPE, return_state_sequences=True)
-    x, mask = inputs(2, 4, FEATURES, "float64"), mask_of("holes")[:2, :4]
-    weights = [w.astype("float64") for w in weights]
-    states = starts(kind, 2, "float64")
-    rng = np.random.default_rng(2)
-    shares = [rng.normal(size=(2, 4, UNITS)) for _ in states]
-
-    def wanted():
-        found, _ = own_cells.run(kind, weights, x, states, mask)
-        return sum(np.sum(a * b) for a, b in zip(found, shares, strict=True))
-
-    def loss(x, *rest):
-        tensors, initial = rest[: len(weights)], list(rest[len(weights) :])
-        _, *sequences = with_weights(layer, tensors, x, initial_state=initial, mask=mask)
-        return weighted(sequences, shares)
-
-    found = gradients(loss, [value.astype(DTYPE) for value in (x, *weights, *states)])
-    for one, other in zip(found, finite_differences(wanted, [x, *weights, *states]), strict=True):
-        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+    check_gradients(layer, kind, weights, sizes_of(kind))
 
 
 @pytest.mark.backends
@@ -108,7 +64,7 @@ def test_all_steps_at_once_are_the_steps_one_by_one(kind, time):
     stepped = keras.layers.RNN(layer.cell, return_sequences=True)
     np.testing.assert_allclose(*map(arrays, (layer(x), stepped(x))), rtol=1e-5, atol=1e-5)
     path = rk.explain_path(layer, x).layers[0]
-    by_step = keras.backend.backend() == "jax"  # on a CPU
+    by_step = JAX  # on a CPU
     assert (path.path, path.quickest) == ("scan" if by_step else "linear scan", True)
     jitted = compiled(layer, jit=False)
     if keras.backend.backend() == "tensorflow":
@@ -123,21 +79,13 @@ def test_all_steps_at_once_are_the_steps_one_by_one(kind, time):
 @pytest.mark.backends
 @each_cell
 def test_backwards_stateful_half_precision_and_one_step_at_a_time(kind):
-    if keras.backend.backend() == "jax" and kind not in (IndRNNCell, rk.cells.MinGRUCell):
+    if JAX and kind not in (IndRNNCell, rk.cells.MinGRUCell):
         pytest.skip("each compiles for seconds there")
     x = inputs()
-    layer, weights = layer_of(kind, **EVERYTHING)
-    output, *_ = arrays(layer(x))
-    backwards = layer_of(kind, go_backwards=True, return_sequences=True)[0]
-    np.testing.assert_allclose(arrays(backwards(x[:, ::-1])), [output], rtol=1e-5, atol=1e-6)
-    carried = layer_of(kind, stateful=True, return_sequences=True)[0]
-    halves = [arrays(carried(part))[0] for part in (x[:, :3], x[:, 3:])]
-    np.testing.assert_allclose(np.concatenate(halves, 1), output, rtol=1e-5, atol=1e-6)
-    half = layer_of(kind, dtype="mixed_float16", return_sequences=True)[0]
-    found = half(x)
-    assert keras.backend.standardize_dtype(found.dtype) == "float16"
-    np.testing.assert_allclose(arrays(found)[0].astype("float32"), output, atol=0.02)
-    states, seen = [np.zeros((5, UNITS), "float32") for _ in kind.state_names], []
+    layer, weights = layer_of(kind, return_sequences=True)
+    output = arrays(layer(x))[0]
+    check_other_ways(lambda **options: layer_of(kind, **options)[0], output)
+    states, seen = zeros(sizes_of(kind)), []
     for t in range(x.shape[1]):
         y, states = layer.cell(x[:, t], states)
         seen.append(arrays(y)[0])
@@ -145,7 +93,7 @@ def test_backwards_stateful_half_precision_and_one_step_at_a_time(kind):
     with_states = kind(UNITS, return_state=True)
     with_states.build((5, FEATURES))
     with_states.set_weights(weights)
-    y, states = with_states(x[:, 0], [np.zeros((5, UNITS), "float32") for _ in kind.state_names])
+    y, states = with_states(x[:, 0], zeros(sizes_of(kind)))
     for one, other in zip(arrays(with_states.unpack(y)[1:]), arrays(states), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -153,7 +101,7 @@ def test_backwards_stateful_half_precision_and_one_step_at_a_time(kind):
 @pytest.mark.backends
 @each_cell
 def test_it_stacks_trains_both_ways_and_shows_its_gradient(kind):
-    if keras.backend.backend() == "jax" and kind is not IndRNNCell:
+    if JAX and kind is not IndRNNCell:
         pytest.skip("each compiles for seconds there")
     model = keras.Sequential([
         keras.Input((6, FEATURES)),
@@ -161,11 +109,8 @@ def test_it_stacks_trains_both_ways_and_shows_its_gradient(kind):
         rk.RNN([kind(UNITS, recurrent_dropout=0.2, seed=2), rk.GRUCell(UNITS)], name="stack"),
         keras.layers.Dense(1),
     ])  # fmt: skip
-    model.compile("adam", "mse", run_eagerly=keras.backend.backend() != "jax")
     x, y = inputs(), np.ones((5, 1), "float32")
-    before = arrays(model.weights)
-    model.fit(x, y, verbose=0)
-    moved = [bool((a != b).any()) for a, b in zip(before, arrays(model.weights), strict=True)]
+    moved = moved_by_training(model)
     assert sum(moved) >= len(moved) - 2
     if kind in (IndRNNCell, rk.cells.PeepholeLSTMCell):
         flow = rk.gradient_flow(model, x, y, progress=False)
@@ -178,23 +123,8 @@ def test_it_stacks_trains_both_ways_and_shows_its_gradient(kind):
     np.testing.assert_allclose(norms[:, -1], 1, rtol=1e-6)
 
 
-@each_cell
-def test_a_saved_model_runs_the_same_in_a_new_process(kind, tmp_path):
-    layer, _ = layer_of(kind, return_sequences=True)
-    model = keras.Sequential([keras.Input((6, FEATURES)), layer])
-    x = inputs()
-    np.save(tmp_path / "x.npy", x)
-    model.save(tmp_path / "model.keras")
-    program = (
-        "import sys, numpy as np, keras, tests.recurrent.own_cells\n"
-        "model = keras.saving.load_model(sys.argv[1] + '/model.keras')\n"
-        "y = model.predict(np.load(sys.argv[1] + '/x.npy'), verbose=0)\n"
-        "np.save(sys.argv[1] + '/y.npy', y)\n"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model.predict(x, verbose=0), atol=1e-6)
+def test_a_saved_model_runs_the_same_in_a_new_process(tmp_path):
+    check_saved([layer_of(kind, return_sequences=True)[0] for kind in CELLS], tmp_path)
 
 
 @each_cell

@@ -1,9 +1,5 @@
 """`projection` of the LSTM: h of a width of its own, on every path and in every tool."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -12,45 +8,41 @@ import keras_rnnkit as rk
 from keras_rnnkit.recurrent import kernels
 from tests import reference
 from tests.recurrent import own_cells, reference_kernels
-from tests.recurrent.autodiff import gradients, with_weights
-from tests.recurrent.cases import arrays, inputs, mask_of
-from tests.recurrent.test_gradients import DTYPE, TOLERANCE, finite_differences, weighted
+from tests.recurrent.cases import MASKS, arrays, inputs, mask_of
+from tests.recurrent.equation_checks import (
+    EVERYTHING,
+    check_gradients,
+    check_other_ways,
+    check_results,
+    check_saved,
+    check_trace,
+    same,
+    shown,
+    starts,
+    zeros,
+)
+from tests.recurrent.test_gradients import DTYPE
 
 BACKEND = keras.backend.backend()
 FEATURES, UNITS, WIDTH = 3, 5, 2
-EVERYTHING = {"return_sequences": True, "return_state": True, "return_state_sequences": True}
+SIZES = [WIDTH, UNITS]
 SHAPES = [(FEATURES, 4 * UNITS), (WIDTH, 4 * UNITS), (4 * UNITS,), (UNITS, WIDTH)]
 # torch has a kernel for it, and the loop is taken on request.
 PATHS = ["auto", False] if BACKEND == "torch" else ["auto"]
 
 
-def weights_of(dtype="float32", peephole=False):
+def weights_of(peephole=False):
     rng = np.random.default_rng(3)
     shapes = SHAPES + [(UNITS,)] * 3 * peephole
-    return [rng.normal(size=shape, scale=0.5).astype(dtype) for shape in shapes]
+    return [rng.normal(size=shape, scale=0.5).astype("float32") for shape in shapes]
 
 
-def starts(batch=5, dtype="float32"):
-    rng = np.random.default_rng(11)
-    return [rng.normal(size=(batch, size)).astype(dtype) for size in (WIDTH, UNITS)]
-
-
-def run(weights, x, states, mask=None):
-    """Every state and gate, (batch, time, ...), masked steps holding the states; by NumPy."""
+def step(x, states, weights):
+    """A step of the LSTM, or with peepholes where there are weights of such; h is projected."""
     *own, narrow = weights[:4]
-    mask = np.ones(x.shape[:2], bool) if mask is None else mask
-    found, gates = [], []
-    for t in range(x.shape[1]):
-        if len(weights) > 4:
-            (h, c), of_step = own_cells.peephole_lstm(x[:, t], states, [*own, *weights[4:]])
-        else:
-            (h, c), of_step = reference.lstm_step(x[:, t], states, own)
-        pairs = zip((h @ narrow, c), states, strict=True)
-        states = [np.where(mask[:, t, None], new, old) for new, old in pairs]
-        found.append(states)
-        gates.append(of_step)
-    sequences = [np.stack(steps, axis=1) for steps in zip(*found, strict=True)]
-    return sequences, {name: np.stack([g[name] for g in gates], 1) for name in gates[0]}
+    known = own_cells.peephole_lstm if len(weights) > 4 else reference.lstm_step
+    (h, c), gates = known(x, states, [*own, *weights[4:]])
+    return [h @ narrow, c], gates
 
 
 def ready(dtype=None, **options):
@@ -62,50 +54,20 @@ def ready(dtype=None, **options):
 
 @pytest.mark.backends
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("mask", ["none", "right", "left", "holes", "empty row"])
+@pytest.mark.parametrize("mask", MASKS)
 def test_states_and_gates_are_those_of_the_equations(mask, path):
     if BACKEND == "jax" and mask != "empty row":
         pytest.skip("each compiles for seconds there")
-    x, states, mask = inputs(), starts(), mask_of(mask)
     layer = ready(use_cudnn=path, **EVERYTHING)
-    (h, c), _ = run(weights_of(), x, states, mask)
-    found = arrays(layer(x, initial_state=states, mask=mask))
-    seen = np.ones(x.shape[:2], bool) if mask is None else np.cumsum(mask, 1) > 0
-    wanted = [h * seen[..., None], h[:, -1], c[:, -1], h, c]
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
-    _, gates = run(weights_of(), x, [0 * state for state in states], mask)
-    traced = rk.trace(layer, x, mask=mask)[layer.name]
-    assert list(traced.states) == ["h", "c"]
-    for name, gate in traced.gates.items():
-        counts = seen if mask is None else mask
-        np.testing.assert_allclose(gate[counts], gates[name][counts], rtol=1e-5, atol=2e-6)
+    check_results(layer, step, weights_of(), SIZES, mask)
+    check_trace(layer, step, weights_of(), SIZES, (("h", "c"), ("i", "f", "g", "o")), mask)
 
 
 @pytest.mark.backends
 @pytest.mark.parametrize("path", PATHS)
 def test_gradients_are_those_of_the_equations(path):
-    x, mask = inputs(2, 4, FEATURES, "float64"), mask_of("holes")[:2, :4]
-    weights, states = weights_of("float64"), starts(2, "float64")
-    rng = np.random.default_rng(2)
-    shares = [rng.normal(size=(2, 4, size)) for size in (WIDTH, UNITS)]
-    layer = rk.LSTM(
-        UNITS, projection=WIDTH, dtype=DTYPE, use_cudnn=path, return_state_sequences=True
-    )
-    layer.build(x.shape)
-
-    def wanted():
-        found, _ = run(weights, x, states, mask)
-        return sum(np.sum(a * b) for a, b in zip(found, shares, strict=True))
-
-    def loss(x, *rest):
-        _, *found = with_weights(layer, rest[:4], x, initial_state=list(rest[4:]), mask=mask)
-        return weighted(found, shares)
-
-    values = [x, *weights, *states]
-    found = gradients(loss, [value.astype(DTYPE) for value in values])
-    for one, other in zip(found, finite_differences(wanted, values), strict=True):
-        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+    layer = ready(dtype=DTYPE, use_cudnn=path, return_state_sequences=True)
+    check_gradients(layer, step, weights_of(), SIZES)
 
 
 @pytest.mark.backends
@@ -113,16 +75,9 @@ def test_it_runs_as_every_layer_does():
     if BACKEND == "jax":
         pytest.skip("each of the eight compiles for seconds there")
     x, mask = inputs(), mask_of("holes")
-    (h, c), _ = run(weights_of(), x, [np.zeros((5, size)) for size in (WIDTH, UNITS)], mask)
-    seen = (np.cumsum(mask, 1) > 0)[..., None]
-    close = {"rtol": 1e-5, "atol": 2e-6}
-    back = ready(go_backwards=True, return_sequences=True)(x[:, ::-1], mask=mask[:, ::-1])
-    np.testing.assert_allclose(arrays(back)[0], h * seen, **close)
-    carried = ready(stateful=True, return_sequences=True)
-    for part in (slice(0, 3), slice(3, 6)):
-        y = arrays(carried(x[:, part], mask=mask[:, part]))[0]
-    np.testing.assert_allclose(y[:, -1], h[:, -1], **close)
-    np.testing.assert_allclose(arrays(carried.states)[1], c[:, -1], **close)
+    (h, c), _ = own_cells.run(step, weights_of(), x, zeros(SIZES), mask)
+    carried = check_other_ways(ready, shown(h, mask), mask)
+    same(arrays(carried.states)[1:], [c[:, -1]])
     half = ready(dtype="mixed_float16", **EVERYTHING)(x, mask=mask)
     assert {keras.backend.standardize_dtype(y.dtype) for y in half} == {"float16"}
     np.testing.assert_allclose(arrays(half)[-1].astype("float32"), c, atol=0.02)
@@ -131,31 +86,29 @@ def test_it_runs_as_every_layer_does():
     both.set_weights(weights_of() * 2)
     output, *sequences = arrays(both(x, mask=mask))
     assert output.shape == (5, 2 * WIDTH)
-    np.testing.assert_allclose(sequences[1], c, **close)
+    same(sequences[1:2], [c])
     assert [s.shape[-1] for s in sequences] == [WIDTH, UNITS, WIDTH, UNITS]
     cell = rk.LSTMCell(UNITS, projection=WIDTH, return_state=True)
     stepped = rk.RNN(cell, return_sequences=True)
     stepped.build(x.shape)
     stepped.set_weights(weights_of())
-    for one, other in zip(cell.unpack(stepped(x, mask=mask))[1:], (h, c), strict=True):
-        np.testing.assert_allclose(arrays(one)[0] * seen, other * seen, **close)
+    found = arrays(cell.unpack(stepped(x, mask=mask))[1:])
+    same([shown(each, mask) for each in found], [shown(each, mask) for each in (h, c)])
     assert both.compute_output_shape(x.shape)[0] == (5, 2 * WIDTH)
     again = type(back_of := ready()).from_config(back_of.get_config())
     assert (again.projection, list(again.state_size)) == (WIDTH, [WIDTH, UNITS])
 
 
 def test_other_lstms_and_keras_loops_take_it_too():
-    x, states = inputs(), starts()
+    x, states = inputs(), starts(SIZES)
     for peephole, kind in ((False, rk.LSTMCell), (True, rk.cells.PeepholeLSTMCell)):
         weights = weights_of(peephole=peephole)
-        wanted, _ = run(weights, x, states)
+        wanted, _ = own_cells.run(step, weights, x, states)
         for library in (rk, keras.layers):
             layer = library.RNN(kind(UNITS, projection=WIDTH), return_state=True)
             layer.build(x.shape)
             layer.set_weights(weights)
-            found = arrays(layer(x, initial_state=states))[1:]
-            for one, other in zip(found, wanted, strict=True):
-                np.testing.assert_allclose(one, other[:, -1], rtol=1e-5, atol=2e-6)
+            same(arrays(layer(x, initial_state=states))[1:], [each[:, -1] for each in wanted])
     normed = rk.RNN(rk.cells.LayerNormLSTMCell(UNITS, projection=WIDTH), return_state=True)
     assert [tuple(y.shape) for y in normed(x)] == [(5, WIDTH), (5, WIDTH), (5, UNITS)]
 
@@ -167,16 +120,17 @@ def test_tools_that_differentiate_know_it():
     x = inputs(2, 3)
     layer = ready(name="lstm")
     weights = [w.astype("float64") for w in weights_of()]
-    zeros = [np.zeros((2, size)) for size in (WIDTH, UNITS)]
-    (h, c), gates = run(weights, x, zeros)
+    start = [np.zeros((2, size)) for size in SIZES]
+    (h, c), gates = own_cells.run(step, weights, x, start)
     first = np.concatenate([h[:, 0], c[:, 0]], axis=1)
     jacobian = np.empty((2, WIDTH + UNITS, WIDTH + UNITS))
     for at in range(WIDTH + UNITS):
         ends = []
-        for step in (1e-6, -1e-6):
+        for change in (1e-6, -1e-6):
             moved = first.copy()
-            moved[:, at] += step
-            later, _ = run(weights, x[:, 1:], [moved[:, :WIDTH], moved[:, WIDTH:]])
+            moved[:, at] += change
+            begin = [moved[:, :WIDTH], moved[:, WIDTH:]]
+            later, _ = own_cells.run(step, weights, x[:, 1:], begin)
             ends.append(np.concatenate([each[:, -1] for each in later], axis=1))
         jacobian[:, :, at] = (ends[0] - ends[1]) / 2e-6
     norms = rk.jacobian_norms(layer, x)
@@ -223,20 +177,6 @@ def test_a_width_that_h_cannot_have_is_refused(projection):
 
 def test_a_saved_model_runs_the_same_in_a_new_process(tmp_path):
     layer = rk.LSTM(UNITS, projection=WIDTH, weight_dropout=0.5, kernel_regularizer="l2")
-    model = keras.Sequential([keras.Input((6, FEATURES)), layer])
+    holds = "(model.layers[1].projection, model.layers[1].weight_dropout) == (2, 0.5)"
+    model = check_saved([layer], tmp_path, holds)
     assert len(model.losses) == 2  # the input kernel's, and the projection's
-    x = inputs()
-    np.save(tmp_path / "x.npy", x)
-    model.save(tmp_path / "model.keras")
-    program = (
-        "import sys, numpy as np, keras, keras_rnnkit\n"
-        "model = keras.saving.load_model(sys.argv[1] + '/model.keras')\n"
-        "layer = model.layers[0]\n"
-        "assert (layer.projection, layer.weight_dropout) == (2, 0.5)\n"
-        "y = model.predict(np.load(sys.argv[1] + '/x.npy'), verbose=0)\n"
-        "np.save(sys.argv[1] + '/y.npy', y)\n"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model.predict(x, verbose=0), atol=1e-6)

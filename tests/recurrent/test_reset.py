@@ -224,11 +224,6 @@ def model_of():
     return keras.Model([x, reset], y)
 
 
-def model_of_one():
-    x, reset = keras.Input((TIME, FEATURES)), keras.Input((TIME,), dtype="bool")
-    return keras.Model([x, reset], rk.GRU(3, return_sequences=True)(x, reset=reset))
-
-
 def test_a_model_takes_it_as_an_input_and_runs_in_a_new_process(tmp_path):
     model = model_of()
     model.compile("sgd", "mse")
@@ -342,8 +337,3 @@ def test_what_is_no_reset_is_refused(wrong, found):
 def test_layers_of_keras_in_a_bidirectional_are_refused():
     with pytest.raises(ValueError, match="needs layers of this package; received GRU"):
         rk.Bidirectional(keras.layers.GRU(3))(inputs(), reset=RESETS)
-
-
-def test_a_step_model_refuses_it():
-    with pytest.raises(ValueError, match=r"is called with `reset`.*Stream\.reset\(samples\)"):
-        rk.step_model(model_of_one())

@@ -137,6 +137,36 @@ def test_cells_without_what_a_cell_needs_are_refused():
         rk.RNN([rk.GRUCell(3), object()])
 
 
+@pytest.mark.backends
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **options: rk.LSTM(3, **options),
+        lambda **options: rk.RNN(rk.GRUCell(3), **options),
+        lambda **options: rk.Bidirectional(rk.GRU(3, **options)),
+    ],
+)
+@pytest.mark.parametrize("return_state", [False, True])
+def test_states_of_every_step_are_no_activity_to_regularize(make, return_state):
+    options = {"return_sequences": True, "return_state": return_state, "activity_regularizer": "l2"}
+    penalties = []
+    for sequences in (False, True):
+        keras.utils.set_random_seed(0)
+        layer = make(return_state_sequences=sequences, **options)
+        layer = type(layer).from_config(layer.get_config())
+        layer(inputs())
+        penalties.append(sum(ops.convert_to_numpy(loss) for loss in layer.losses))
+    assert penalties[0] > 0
+    assert np.isclose(*penalties)
+
+
+@pytest.mark.backends
+def test_a_mask_may_be_a_list():
+    layer, mask = rk.GRU(3), mask_of("holes")
+    (listed,), (given,) = (arrays(layer(inputs(), mask=m)) for m in (mask.tolist(), mask))
+    assert np.array_equal(listed, given)
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "float64"])
 def test_inputs_of_any_dtype_are_taken(dtype):
     x = np.random.default_rng(0).integers(0, 2, (2, 5, 3))

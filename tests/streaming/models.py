@@ -388,6 +388,37 @@ def initial_state_and_mask():
 
 
 @model
+def resets():
+    x, reset = x_in(), keras.Input((None,), name="reset", dtype="bool")
+    inner = keras.Model([x, reset], rk.GRU(4, return_sequences=True)(x, reset=reset), name="inner")
+    y = rk.LSTM(4, return_sequences=True, name="lstm")(Masking()(x), reset=x[..., 0] > 0.6)
+    own = rk.RNN(Leaky(3), return_sequences=True)(y, reset=reset)
+    last = rk.SimpleRNN(3, learn_initial_state=True, zero_output_for_mask=True)(y, reset=reset)
+    return keras.Model([x, reset], [own, last, inner([x, reset])])
+
+
+@model
+def learned_starts_and_resets():
+    x, reset = x_in(), keras.Input((None,), name="reset", dtype="bool")
+    y, h, c = rk.LSTM(4, learn_initial_state=True, return_state=True, return_sequences=True,
+                      name="lstm")(x, reset=reset)  # fmt: skip
+    stack = rk.RNN([rk.GRUCell(3), rk.cells.Zoneout(rk.LSTMCell(4, projection=2), 0.2)],
+                   learn_initial_state=True)  # fmt: skip
+    return keras.Model(
+        [x, reset], [y, Add()([h, c]), stack(x, None, ops.any(x != 0, -1), reset=reset)]
+    )
+
+
+sequential(
+    "learned starts, stateful",
+    lambda: Masking(),
+    lambda: rk.GRU(5, learn_initial_state=True, return_sequences=True),
+    lambda: rk.RNN(LearnedStart(4), learn_initial_state=True, stateful=True),
+    batch_size=BATCH,
+)
+
+
+@model
 def operations():
     x = x_in()
     y = ops.concatenate([x * 2 + 1, ops.tanh(x[..., 1:3]), ops.mean(x, -1, keepdims=True)], -1)
@@ -423,6 +454,8 @@ def ready(name):
         if "variance" in weight.path:
             value = np.abs(value) + 0.5
         weight.assign(value.astype("float32"))
+    if "stateful" in name:
+        rk.reset_states(made)
     return made
 
 
@@ -434,6 +467,9 @@ def data(made, time, seed=5):
             found["ids"] = rng.integers(0, 6, size=(BATCH, time)).astype("int32")
         elif given.name == "mask":
             found["mask"] = rng.random((BATCH, time)) < 0.6
+        elif given.name == "reset":  # at step 0 and later, several in a row, none
+            found["reset"] = np.zeros((BATCH, time), bool)
+            found["reset"][0, [0, time // 2]] = found["reset"][1, time // 2 :][:3] = True
         elif len(given.shape) > 2 and given.name != "one":
             value = rng.normal(size=(BATCH, time, *given.shape[2:])).astype("float32")
             value[rng.random((BATCH, time)) < 0.25] = 0

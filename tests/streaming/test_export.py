@@ -36,7 +36,8 @@ def sensors(plain=False):
     normalize = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])
     scaled = x if plain else normalize(x)
     local = layers.Conv1D(4, 3, dilation_rate=2, padding="causal", name="conv")(scaled)
-    hidden = rk.LSTM(4, return_sequences=True, name="lstm")(local)
+    lstm = rk.LSTM(4, return_sequences=True, learn_initial_state=True, name="lstm")
+    hidden = lstm(local, reset=x[..., 0] > 0.5)
     hidden = layers.Add()([hidden, local])
     hidden = hidden if plain else layers.LayerNormalization()(hidden)
     stack = [rk.GRUCell(3), layers.SimpleRNNCell(5)]
@@ -186,16 +187,21 @@ def test_tflite_needs_builtin_operations_alone(case, tmp_path):
 
 @only_tensorflow
 @quiet_converters
-@pytest.mark.parametrize(("kind", "most"), [("dynamic range", 0.01), ("int8", 0.15)])
+@pytest.mark.parametrize(("kind", "most"), [("dynamic range", 0.01), ("int8", 0.08)])
 def test_quantised_tflite_stays_near_over_200_steps(kind, most, tmp_path):
     import tensorflow as tf
 
     x = layers.Input((None, 3), name="x")
     step = rk.step_model(keras.Model(x, layers.Dense(1, name="y")(rk.GRU(32, name="gru")(x))))
+    random = np.random.default_rng(0)
+    for variable in step.trainable_variables:  # the error is another with other weights
+        if "kernel" in variable.path:
+            variable.assign(random.normal(scale=0.2, size=variable.shape))
     made = converter(step, tmp_path / "step")
     made.optimizations = [tf.lite.Optimize.DEFAULT]
-    random = np.random.default_rng(0)
-    seen, asked = random.normal(size=(2, 200, 1, 3)).astype("float32")
+    # What is asked lies in the range of what was seen, at whose ends int8 cuts off.
+    seen, asked = random.uniform(-1, 1, size=(2, 200, 1, 3)).astype("float32")
+    seen[0], seen[1] = -1, 1
     if kind == "int8":
 
         def representative():
@@ -262,7 +268,7 @@ def test_a_step_in_tflite_leaves_no_memory_behind(tmp_path):
     assert pages[1] - pages[0] < 250  # 1 MB; a kilobyte a step would be 90 MB
 
 
-CONVERTERS = {"tensorflow": "tf2onnx", "torch": "onnx", "jax": "jax2onnx"}
+CONVERTERS = {"tensorflow": "tf2onnx", "torch": "onnxscript", "jax": "jax2onnx"}
 
 
 @pytest.mark.backends

@@ -143,6 +143,10 @@ GRAPHS = {
     "noise": (lambda x: Dropout(0.5, name="it")(x, training=True), "layer 'it' .*training=True"),
     "the last state": (what_is_not_known_yet, "Multiply.*after the last one only"),
     "decoder": (encoder_and_decoder, "layer 'it' .*initial states.*keras.Input"),
+    "a constant reset": (
+        lambda x: rk.GRU(3, name="it")(x, reset=np.ones((1, TIME), bool)),
+        "layer 'it' .*a mask or reset without them",
+    ),
     "reversed": (lambda x: x[:, ::-1], "GetItem.*some of the time steps"),
     "cut": (lambda x: rk.GRU(3)(x[:, 2:]), "GetItem.*some of the time steps"),
     "shifted": (lambda x: ops.roll(x, 1, axis=1), "Roll.*over time"),

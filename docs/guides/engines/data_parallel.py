@@ -7,11 +7,16 @@ and the same with PROCESS_ID=1. Without these variables one process trains alone
 
 import os
 import sys
+from pathlib import Path
+
+if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
 
 os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 import keras
+import numpy as np
 from jax.experimental import multihost_utils
 
 import keras_rnnkit as rk
@@ -39,10 +44,19 @@ loader = rk.WindowLoader(
 inputs = keras.Input((24, len(train.names)))
 model = keras.Model(inputs, keras.layers.Dense(1)(rk.GRU(8)(inputs)))
 model.compile("adam", "mse")
-backup = keras.callbacks.BackupAndRestore(f"backup-{jax.process_index()}")
-together = keras.callbacks.LambdaCallback(  # waits for the others, before and after the backup
-    on_epoch_end=lambda epoch, logs: multihost_utils.sync_global_devices("epoch")
-)
+folder = f"backup-{jax.process_index()}"
+here = multihost_utils.process_allgather(np.array(Path(folder).exists()))
+if here.any() and not here.all():
+    sys.exit(f"these processes have a backup: {np.flatnonzero(here)}. Give all that of one of them")
+backup = keras.callbacks.BackupAndRestore(folder)
+
+
+def meet(epoch, logs):
+    """Wait for the others, before and after the backup; fails if they are in another epoch."""
+    multihost_utils.sync_global_devices(f"epoch {epoch + 1}")
+
+
+together = keras.callbacks.LambdaCallback(on_epoch_begin=meet, on_epoch_end=meet)
 callbacks = [together, backup, together, epoch]
 model.fit(loader, epochs=3, shuffle=False, verbose=2, callbacks=callbacks)
 model.save(f"model-{jax.process_index()}.keras")  # by all: Keras talks to the others as it saves

@@ -5,6 +5,9 @@ python data_service.py ETTh1.csv
 
 import sys
 
+if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
+
 import keras
 import tensorflow as tf
 
@@ -29,6 +32,8 @@ dataset = rk.window_dataset(
 served = dataset.apply(
     service.distribute(service.ShardingPolicy.DYNAMIC, dispatcher.target)  # each batch once
 )
+# The batches that a worker takes along when it dies would be missing in silence.
+served = served.apply(tf.data.experimental.assert_cardinality(len(dataset)))
 inputs = keras.Input((24, len(train.names)))
 model = keras.Model(inputs, keras.layers.Dense(1)(rk.GRU(8)(inputs)))
 model.compile(loss="mse")

@@ -5,6 +5,9 @@ python mirrored.py ETTh1.csv
 
 import sys
 
+if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
+
 import keras
 import tensorflow as tf
 

@@ -6,6 +6,9 @@ XLA_FLAGS=--xla_force_host_platform_device_count=4 python model_parallel.py ETTh
 import os
 import sys
 
+if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
+
 os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
@@ -13,6 +16,8 @@ import keras
 
 import keras_rnnkit as rk
 
+if jax.device_count() % 2:
+    sys.exit(f"{jax.device_count()} devices cannot be parted in twos: set XLA_FLAGS as above")
 mesh = keras.distribution.DeviceMesh((jax.device_count() // 2, 2), ["batch", "model"])
 layout = keras.distribution.LayoutMap(mesh)
 layout["gru/.*kernel"] = (None, "model")  # (inputs or units, gates x units), recurrent_kernel too

@@ -7,6 +7,9 @@ and the same with "index": 1. Without TF_CONFIG one process trains alone.
 
 import sys
 
+if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
+
 import keras
 import tensorflow as tf
 
@@ -56,6 +59,9 @@ def distributed(x, y):
 checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, done=done)
 manager = tf.train.CheckpointManager(checkpoint, f"backup-{worker}", max_to_keep=1)
 manager.restore_or_initialize()
+epochs = strategy.gather(strategy.run(lambda: done[tf.newaxis]), axis=0).numpy()
+if len(set(epochs)) > 1:
+    sys.exit(f"the workers have done {epochs} epochs: give all the backup of one of them")
 for number in range(int(done.numpy()), 3):
     epoch.on_epoch_begin(number)  # what fit would tell it
     losses = [float(distributed(x, y)) for x, y in shares]
@@ -64,3 +70,4 @@ for number in range(int(done.numpy()), 3):
     manager.save()
 if worker == 0:
     model.save("model.keras")
+tf.io.gfile.rmtree(f"backup-{worker}")

@@ -8,6 +8,9 @@ import os
 import sys
 from pathlib import Path
 
+if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
+
 os.environ["KERAS_BACKEND"] = "torch"
 
 import keras
@@ -42,9 +45,11 @@ model = keras.Model(inputs, keras.layers.Dense(1)(rk.GRU(8)(inputs)))
 trained = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
 optimizer = torch.optim.Adam(model.parameters())
 
-backup, first = Path(f"backup-{rank}.pt"), 0
-if backup.exists():
-    saved = torch.load(backup)
+backup, first = Path("backup.pt"), 0
+found = [torch.load(backup) if rank == 0 and backup.exists() else None]
+if world > 1:
+    distributed.broadcast_object_list(found)  # all ranks go on from the backup of the first
+if (saved := found[0]) is not None:
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     first = saved["epochs"]
@@ -58,10 +63,13 @@ for number in range(first, 3):
         optimizer.step()
         losses.append(loss.item())
     print(f"epoch {number + 1}: loss of this rank {sum(losses) / len(losses):.4f}")
+    if rank > 0:
+        continue
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epochs": number + 1}
     torch.save(state, backup.with_suffix(".new"))
     backup.with_suffix(".new").replace(backup)
 if rank == 0:
     model.save("model.keras")
+    backup.unlink(missing_ok=True)
 if world > 1:
     distributed.destroy_process_group()

@@ -15,15 +15,16 @@ Every file defines
                       stacking `keep(states)` of each step
     device(tensor) -> "GPU" or "CPU"
                       where the tensor lies; where the backend would put it, when None or symbolic
-    hoists(tensor)    whether taking in all inputs before the loop pays where the tensor lies
-    is_known(tensor)  whether it has a value, and is no part of code that is being compiled
+    hoists(tensor)    whether it is quicker, on the tensor's device, to project all inputs before
+                      the loop
+    is_known(tensor)  whether it has a value; not so in code that is being compiled
     fused_conditions(kind, dtype, tensor, compiled) -> list of (name, value, holds, remedy)
-                      what this machine and this input must be for the fused kernel; the last one
-                      is about compilation
+                      what the fused kernel needs of this machine and this input; the last one is
+                      about compilation
     fused(kind, sequence, states, weights, lengths) -> (outputs, last_states)
                       run it
     block_condition(kind, dtype, tensor, units, compiled) -> (name, value, holds, remedy)
-                      by what it is decided whether the block runs; None where it cannot
+                      the condition that decides whether the block runs; None where it cannot
     block(sequence, states, weights) -> state sequences
                       run it: each state at each step, (batch, time, units), for what `fused` takes
                       of one direction
@@ -39,8 +40,8 @@ Every file defines
     times(product, factor)
                       their product, zero where the factor is zero, were the product infinite
     outline(function, *arguments)
-                      run the function's Python for what it notes of shapes, without computing
-                      where the backend can do so
+                      run the function to learn shapes, without computing anything if the backend
+                      can do so
     gradients(function, tensors) -> (value, rest, gradients)
                       call `function(tensors) -> (value, rest)` and differentiate the scalar by each
                       tensor; zeros where it does not depend on one
@@ -48,7 +49,7 @@ Every file defines
                       what the framework finds on this machine; where the framework can tell
                       without it (TensorFlow and torch), the GPUs are not set up
     allow_memory_growth() -> str
-                      let GPU memory be taken as it is needed, and say what was done
+                      let the framework take GPU memory as it needs it; return what was done
 
 `fused` takes one entry of `states` and `weights` for each direction (two: the second runs from the
 last valid step to the first). `states` holds (batch, units) tensors, `weights` the tensors of
@@ -100,7 +101,7 @@ _imported: dict[str, Any] = {}
 
 
 def unrolled(step: Any, states: Any, inputs: Any, keep: Any) -> Any:
-    """`scan` as straight-line code: for `unroll=True`, and where the framework has no loop."""
+    """`scan` as unrolled code: for `unroll=True`, and where the framework has no loop."""
     kept = []
     for t in range(inputs[0].shape[0]):
         states = step(states, [x[t] for x in inputs])

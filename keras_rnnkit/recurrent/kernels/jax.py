@@ -1,4 +1,4 @@
-"""JAX: `lax.scan`, on a GPU over inputs taken in beforehand, and cuDNN's LSTM."""
+"""JAX: `lax.scan`, on a GPU over inputs projected beforehand, and cuDNN's LSTM."""
 
 import os
 import warnings
@@ -163,7 +163,7 @@ def _grows() -> bool:
 
 
 def allow_memory_growth() -> str:
-    """Say how JAX is told, which a running Python cannot do; see the package's docstring."""
+    """Return how to set it, since a running Python cannot; see the package's docstring."""
     if jax.default_backend() != "gpu":
         return "JAX sees no GPU, so there is no memory growth to set."
     if _grows():

@@ -201,7 +201,7 @@ def _block(sequence: Any, h: Any, c: Any, weights: Any, bias: Any) -> Any:
 
 @tf.RegisterGradient("KerasRNNKitBlockLSTM")
 def _block_gradient(op: Any, *upstream: Any) -> Any:
-    """The one that TensorFlow registers calls the op of the earlier version, and is wrong."""
+    """The gradient of the block. TensorFlow registers that of an earlier op, which is wrong."""
     names = ("seq_len_max", "x", "cs_prev", "h_prev", "w", "wci", "wcf", "wco", "b")
     outputs = zip(("i", "cs", "f", "o", "ci", "co", "h"), op.outputs, strict=True)
     with upstream[6].graph.gradient_override_map({"BlockLSTMGradV2": "KerasRNNKitNoGradient"}):

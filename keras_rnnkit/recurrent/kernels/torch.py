@@ -60,9 +60,9 @@ def fused_conditions(
 def fused(kind: str, sequence: Any, states: Any, weights: Any, lengths: Any) -> Any:
     """Run torch's kernel over right-padded rows; see the package's docstring.
 
-    It takes rows of their own lengths only as a packed sequence of one batch size a step, which is
-    several times slower and waits for the GPU. So it runs on over the padding, where nothing that
-    it computes reaches a valid step: forward it comes last, and backward each row is reversed by
+    For samples of different lengths torch needs a packed sequence, which is several times slower
+    and waits for the GPU. So the kernel runs over the padding too. Nothing that it computes there
+    reaches a valid step: forward, the padding comes last; backward, each sample is reversed by
     itself.
     """
     if lengths is None:
@@ -105,8 +105,8 @@ def _dense(kind: str, sequence: Any, states: Any, weights: Any) -> Any:
 def one_chunk(weights: Any) -> list[Any]:
     """Lay the weights side by side as cuDNN does: every matrix transposed, then every bias.
 
-    Where they lie elsewhere torch compacts them at each call, and warns of it. Of each direction
-    torch takes kernel, recurrent kernel, both biases, and the projection's kernel if there is one.
+    Otherwise torch copies them together at each call, and warns. For each direction torch takes
+    kernel, recurrent kernel, both biases, and the projection's kernel if there is one.
     """
     matrices, vectors = (0, 1, *range(4, len(weights[0]))), (2, 3)
     places = [
@@ -122,7 +122,7 @@ def one_chunk(weights: Any) -> list[Any]:
 
 
 class _Watch(torch.overrides.TorchFunctionMode):
-    """Notes the kernels whose results are kept: Keras 3.14 loops after its LSTM's."""
+    """Records the kernels whose results are used: Keras 3.14 discards its LSTM's, and loops."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,5 +215,5 @@ def _dotted(version: int) -> str:
 
 
 def allow_memory_growth() -> str:
-    """Say that torch needs no telling; see the package's docstring."""
+    """Return that there is nothing to set; see the package's docstring."""
     return "PyTorch takes GPU memory as it needs it, so there is nothing to set."
