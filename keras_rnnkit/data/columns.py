@@ -1,6 +1,6 @@
 """Columns computed from other columns, times or groups, also for future rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +8,10 @@ import numpy as np
 if TYPE_CHECKING:
     from keras_rnnkit.data.series import TimeSeries
 
-__all__ = ["check_order", "lag_of", "make_column"]
+__all__ = ["check_order", "check_whole", "lag_of", "make_column"]
+
+# Up to here float64 holds every whole number.
+LARGEST_WHOLE = 2**53
 
 
 def make_column(series: "TimeSeries", name: str, recipe: Any, in_order: bool) -> np.ndarray:
@@ -40,6 +43,7 @@ def make_column(series: "TimeSeries", name: str, recipe: Any, in_order: bool) ->
             f"column {name!r} must hold numbers, received {values.dtype}. Code text with "
             "Categories first."
         )
+    check_whole(values, [name])
     if values.shape != (len(series),):
         raise ValueError(
             f"column {name!r} must hold a number for each of {len(series):,} rows, received shape "
@@ -56,6 +60,26 @@ def check_order(series: "TimeSeries", what: str, in_order: bool) -> None:
             "numbers given for each row is unclear. Put them into the table that the series is "
             "made from. Or, where they are computed from the series (its columns, values, time), "
             "pass in_order=True."
+        )
+
+
+def check_whole(values: np.ndarray, names: Sequence[str] | None) -> None:
+    """Refuse whole numbers that float64 would round.
+
+    Args:
+        values: `(rows,)` or `(..., columns)`.
+        names: of the columns. Default: their numbers.
+    """
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or isinstance(values, np.memmap):
+        return
+    beyond = (values > LARGEST_WHOLE) | (values < -LARGEST_WHOLE)
+    if beyond.any():
+        column = int(np.argwhere(beyond)[0][-1]) if values.ndim > 1 else 0
+        name = names[column] if names is not None and column < len(names) else str(column)
+        raise ValueError(
+            f"column {name!r} holds {values[beyond][0]}, and float64 rounds whole numbers beyond "
+            "2**53. Leave the column out (an identifier may be the group=), subtract an offset, "
+            "or make it float64 yourself where rounding does no harm."
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_rnnkit.data.columns import check_whole
 from keras_rnnkit.data.series import TimeSeries
 from keras_rnnkit.data.store import kept
 from keras_rnnkit.data.tables import CHUNK_ROWS, Chunk, Wanted, build_series, labels_of, table_file
@@ -104,12 +105,18 @@ def read_parquet(
 
 
 def _chunks(file: Any, names: list[str], wanted: Wanted, path: Path) -> Iterator[Chunk]:
+    import pyarrow as pa
+
     needed = list(dict.fromkeys([*names, *wanted.time, *wanted.group]))
     rows, total = 0, max(1, file.metadata.num_rows)
     joined: dict[str, tuple[Any, ...]] = {}
     shown = wanted.store is not None
     with Progress(f"reading {path.name}", lambda: rows / total, shown=shown) as progress:
         for batch in file.iter_batches(CHUNK_ROWS, columns=needed):
+            for name in names:
+                if pa.types.is_integer(batch.schema.field(name).type):
+                    whole = batch.column(name).drop_null()  # with nulls, pandas has float64 alone
+                    check_whole(whole.to_numpy(zero_copy_only=False), [name])
             frame = batch.to_pandas(ignore_metadata=True, date_as_object=False)
             values = np.empty((len(frame), len(names)))
             for column, name in enumerate(names):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_rnnkit.data.columns import check_order, make_column
+from keras_rnnkit.data.columns import check_order, check_whole, make_column
 from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
@@ -105,9 +105,9 @@ class TimeSeries:
             future rows.
 
     Raises:
-        ValueError: no rows, a column without any number, times unsorted or twice, a group with
-            another sampling rate, different groups whose joined labels are the same, names that do
-            not fit.
+        ValueError: no rows, a column without any number, whole numbers beyond 2**53 (which
+            floating point rounds), times unsorted or twice, a group with another sampling rate,
+            different groups whose joined labels are the same, names that do not fit.
 
     Example:
         >>> import numpy as np
@@ -406,6 +406,7 @@ class TimeSeries:
         """
         check_order(self, "values=", in_order)
         values = np.asanyarray(values)
+        check_whole(values, self.names)
         if values.shape != self.values.shape:
             raise ValueError(
                 f"values= must have the shape {self.values.shape}, received {values.shape}."
@@ -662,6 +663,7 @@ def _columns(
         if np.ma.is_masked(column):
             raise ValueError(f"{what}= has masked entries: drop their rows, or fill them.")
     if isinstance(values, np.ma.MaskedArray):
+        check_whole(values.filled(0), names)
         values = np.where(np.ma.getmaskarray(values), np.nan, _floating(values.data))
     elif not isinstance(values, np.memmap):
         values = np.asarray(values)
@@ -671,6 +673,7 @@ def _columns(
                 f"{what}={column!r} names a column, and only a DataFrame has named columns: "
                 f"pass the {what} of each row."
             )
+    check_whole(values, names)
     values = _floating(values)
     if values.ndim == 1:
         values = values[:, np.newaxis]
@@ -806,6 +809,8 @@ def _frame_columns(
                 f"column {name!r} holds {table.schema[name]}, not numbers. Convert it, name it as "
                 "time= or group=, or leave it out with names=."
             )
+        if table.schema[name].is_integer():  # with nulls, NumPy has floating point alone
+            check_whole(table.get_column(name).drop_nulls().to_numpy(), [name])
     if not names:
         raise ValueError("values= has no column of numbers.")
     columns = [_floating(_no_nulls(table.get_column(name))) for name in names]

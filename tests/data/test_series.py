@@ -439,6 +439,36 @@ def test_unknown_and_doubled_columns_are_refused():
         series["c"]
 
 
+BEYOND = 2**53 + 1  # the first whole number that float64 does not hold
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda whole: rk.TimeSeries(np.array([[1, whole]]), names=["x", "id"]),
+        lambda whole: rk.TimeSeries(
+            np.array([[[1, whole]], [[2, 3]]], np.uint64), names=["x", "id"]
+        ),
+        lambda whole: rk.TimeSeries(np.ma.array([[1, -whole]]), names=["x", "id"]),
+        lambda whole: rk.TimeSeries(pd.DataFrame({"x": [0.5, 1], "id": [1, whole]})),
+        lambda whole: rk.TimeSeries(
+            pd.DataFrame({"x": [0.5, 1], "id": pd.array([whole, None], "Int64")})
+        ),
+        lambda whole: rk.TimeSeries(
+            pd.DataFrame({"x": [0.5, 1], "id": pd.array([whole, None], "int64[pyarrow]")})
+        ),
+        lambda whole: rk.TimeSeries(pl.DataFrame({"x": [0.5, 1], "id": [None, whole]})),
+        lambda whole: rk.TimeSeries(pa.table({"x": [0.5, 1], "id": [None, whole]})),
+        lambda whole: rk.TimeSeries([1.0], names=["x"]).with_columns({"id": [whole]}),
+        lambda whole: rk.TimeSeries([[1.0, 2]], names=["x", "id"]).with_values([[1, whole]]),
+    ],
+)
+def test_whole_numbers_that_would_be_rounded_are_refused(make):
+    assert np.nanmax(abs(make(BEYOND - 1)["id"])) == 2**53
+    with pytest.raises(ValueError, match=rf"column 'id' holds -?{BEYOND}, .* 2\*\*53. Leave"):
+        make(BEYOND)
+
+
 def test_columns_of_one_name_are_named():
     twice = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["x", "y", "x"])
     spec = rk.WindowSpec(1, horizon=1, features=["x"], targets=["x"], known=["y"])

@@ -133,6 +133,15 @@ TABLE = pd.DataFrame(
 )
 
 
+@pytest.mark.parametrize("other", [1, None])
+def test_parquet_refuses_whole_numbers_that_would_be_rounded(tmp_path, other):
+    table = pd.DataFrame({"id": pd.array([2**53 + 1, other], "Int64"), "x": [0.5, 1]})
+    table.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match="column 'id' holds 9007199254740993, and float64 rounds"):
+        rk.read_parquet(tmp_path / "rows.parquet")
+    assert rk.read_parquet(tmp_path / "rows.parquet", drop=["id"]).names == ("x",)
+
+
 def test_parquet_is_read_as_a_frame(tmp_path):
     pytest.importorskip("pyarrow")
     path = tmp_path / "rows.parquet"
