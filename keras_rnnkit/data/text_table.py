@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from packaging.version import Version
 
+from keras_rnnkit.data.columns import check_whole
 from keras_rnnkit.data.labels import join_labels
 from keras_rnnkit.data.tables import CHUNK_ROWS, Chunk, Wanted
 from keras_rnnkit.data.time_formats import (
@@ -407,6 +408,7 @@ class TextTable:
     def _numbers(self, cells: Any, row: int, place: int) -> np.ndarray:
         """Numbers as pandas read them, or cell by cell if it left them as text."""
         if cells.dtype.kind in "iufb":
+            check_whole(cells.to_numpy(), [self._header[place]])
             numbers: np.ndarray = cells.to_numpy(np.float64)
             return numbers
         texts = cells.astype(object).where(cells.notna(), "")

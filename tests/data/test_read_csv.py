@@ -124,6 +124,13 @@ def test_cells_that_are_missing(write, cell):
     assert np.array_equal(series.values, [[1, 2], [np.nan, 4]], equal_nan=True)
 
 
+def test_whole_numbers_that_would_be_rounded(write):
+    path = write(f"T,id\n1,{2**53 + 1}\n2,5\n")
+    with pytest.raises(ValueError, match=r"column 'id' holds 9007199254740993, .*beyond 2\*\*53"):
+        rk.read_csv(path)
+    assert rk.read_csv(path, drop="id").names == ("T",)
+
+
 def test_decimal_comma(write):
     path = write("Zeit;T;p\n01.02.2024 00:00;-1,5;1.234,5\n01.02.2024 01:00;2;1.013\n")
     series = rk.read_csv(path, decimal=",", thousands=".")
