@@ -15,7 +15,7 @@ from keras_rnnkit.data.maps import check_file, pack_map, unpack_map
 from keras_rnnkit.data.steps import format_duration, infer_step, parse_step, steps_between
 from keras_rnnkit.data.time_formats import compact_dates
 from keras_rnnkit.data.times import Times, as_times, is_date, is_period, moment
-from keras_rnnkit.data.zones import to_local, zone_name
+from keras_rnnkit.data.zones import comes_twice, to_local, zone_name
 
 __all__ = [
     "Runs",
@@ -955,12 +955,23 @@ def _check_sorted(time: np.ndarray, inside: np.ndarray, zone: tzinfo | None) -> 
         rows = np.flatnonzero(compare(time[1:], time[:-1]) & inside) + 1
         if rows.size:
             row = rows[0]
+            advice = (
+                "Where the rows are of several series, name the group= that tells them apart. Else "
+                "sort them by time, and keep one of each time (read_csv does both with sort=True, "
+                "duplicates='first')."
+            )
+            if (
+                zone is not None
+                and comes_twice(to_local(time[row - 1 : row + 1], zone), zone).any()
+            ):
+                advice = (
+                    "The clocks are set back there, so that the hour comes twice. Give the times "
+                    "with their offsets from UTC."
+                )
             raise ValueError(
                 f"time= must increase: row {row} ({moment(time[row], zone)}) {what} "
                 f"({moment(time[row - 1], zone)}), as {len(rows)} row{'s do' * (len(rows) > 1)}"
-                f"{' does' * (len(rows) == 1)}. Where the rows are of several series, name the "
-                "group= that tells them apart. Else sort them by time, and keep one of each time "
-                "(read_csv does both with sort=True, duplicates='first')."
+                f"{' does' * (len(rows) == 1)}. {advice}"
             )
 
 

@@ -229,6 +229,12 @@ def test_a_zone_for_times_that_tell_none():
         rk.TimeSeries([1.0, 2.0], zone="UTC")
 
 
+def test_local_times_of_an_hour_that_comes_twice_are_told_so():
+    clock = np.array(["2024-10-27T02:00", "2024-10-27T02:30"] * 2, "datetime64[m]")
+    with pytest.raises(ValueError, match=r"clocks are set back there.* with their offsets"):
+        rk.TimeSeries(np.arange(4.0), time=clock, zone="Europe/Berlin")
+
+
 def test_a_csv_file_keeps_its_zone(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("t,x\n2024-03-31T00:00+01:00,1\n2024-04-01T00:00+02:00,2\n")
