@@ -111,7 +111,8 @@ ids = rk.data.Categories().fit(sorted(seen))
 def add_columns(part):
     codes = dict(zip(part.groups, ids.encode(part.groups).tolist(), strict=True))
     return part.with_columns(
-        {"log": np.log1p(part[TARGET]), **rk.data.calendar("weekday"), "id": codes}
+        {"log": np.log1p(part[TARGET]), **rk.data.calendar("weekday"), "id": codes},
+        in_order=True,  # the logarithms are those of the part's own rows
     )
 
 
