@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from packaging.version import Version
 
 import keras_rnnkit as rk
 from tests.recurrent.cases import BATCH, FEATURES, TIME, inputs
@@ -15,7 +16,14 @@ STATE = np.zeros((BATCH, 3), "float32")
     [
         ([STATE], r"must hold 2 states of shapes \('batch', 3\), \('batch', 3\); received 1"),
         ([STATE, STATE, STATE], "received 3. Pass one tensor a state"),
-        ([STATE, None], "must hold 2 states .* received 1"),
+        pytest.param(
+            [STATE, None],
+            "must hold 2 states .* received 1",
+            marks=pytest.mark.skipif(
+                Version(keras.__version__) < Version("3.13"),
+                reason="Keras 3.12 looks at its shape first",
+            ),
+        ),
         ([STATE, np.zeros((BATCH, 4), "float32")], r"received shape \(5, 4\) for a batch of 5"),
         ([STATE, np.zeros((2, 3), "float32")], r"received shape \(2, 3\).*one row a sample"),
     ],
