@@ -113,6 +113,7 @@ class RecurrentLayer(Starts, keras.layers.RNN):
         self.save_states = save_states
         self.learn_initial_state = learn_initial_state
         self.learned_states: list[Any] = []
+        self.regularized: Any = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; refuse one that would be without effect, or with a wrong one."""
@@ -142,6 +143,11 @@ class RecurrentLayer(Starts, keras.layers.RNN):
                 "would take for one output and turn the wrong axis of. Use rk.Bidirectional."
             )
         super().build(sequences_shape, initial_state_shape)
+        if self.output_regularizer is not None:
+            regularizer = self.output_regularizer
+            self.regularized = keras.layers.Identity(
+                activity_regularizer=regularizer, dtype=self.dtype_policy
+            )
         if self.learn_initial_state and not self.learned_states:
             # To a stateful one no gradient comes from behind the states that are carried over.
             self.make_learned_states(trainable=not self.stateful)
@@ -179,18 +185,16 @@ class RecurrentLayer(Starts, keras.layers.RNN):
         finally:
             release_dropout(self.cell)
         found = self.conclude(settled, result)
-        if self.return_state_sequences and self.output_regularizer is not None:
-            states = len(tree.flatten(settled.states))
-            for output in tree.flatten(found)[:-states]:
-                loss = self.output_regularizer(output)
-                self.add_loss(loss / ops.cast(ops.shape(output)[0], loss.dtype))
+        if self.return_state_sequences and self.regularized is not None:
+            for output in tree.flatten(found)[: -len(tree.flatten(settled.states))]:
+                self.regularized(output)
         return found
 
     @property
     def activity_regularizer(self) -> Any:
-        """What Keras applies to each result of a call; with state sequences `call` does so itself.
+        """What Keras applies to each result of a call: None with state sequences.
 
-        Else every state of every step would count as an output.
+        Else every state of every step would count as an output. `regularized` takes the outputs.
         """
         return None if getattr(self, "return_state_sequences", False) else self.output_regularizer
 

@@ -98,6 +98,12 @@ def test_backwards_stateful_half_precision_and_one_step_at_a_time(kind):
         np.testing.assert_array_equal(one, other)
 
 
+def dropout_of(kind, rate):
+    """Recurrent dropout, or that of the inputs where no gate reads a state."""
+    linear = issubclass(kind, rk.Cell) and kind.leak_and_drive is not rk.Cell.leak_and_drive
+    return {"dropout" if linear else "recurrent_dropout": rate}
+
+
 @pytest.mark.backends
 @each_cell
 def test_it_stacks_trains_both_ways_and_shows_its_gradient(kind):
@@ -106,7 +112,7 @@ def test_it_stacks_trains_both_ways_and_shows_its_gradient(kind):
     model = keras.Sequential([
         keras.Input((6, FEATURES)),
         rk.Bidirectional(rk.RNN(kind(UNITS, dropout=0.2, seed=1), return_sequences=True)),
-        rk.RNN([kind(UNITS, recurrent_dropout=0.2, seed=2), rk.GRUCell(UNITS)], name="stack"),
+        rk.RNN([kind(UNITS, **dropout_of(kind, 0.2), seed=2), rk.GRUCell(UNITS)], name="stack"),
         keras.layers.Dense(1),
     ])  # fmt: skip
     x, y = inputs(), np.ones((5, 1), "float32")
@@ -129,7 +135,7 @@ def test_a_saved_model_runs_the_same_in_a_new_process(tmp_path):
 
 @each_cell
 def test_dropout_draws_one_mask_a_pass_and_none_at_inference(kind):
-    rates = {"dropout": 0.5, "recurrent_dropout": 0.5, "seed": 3}
+    rates = {"dropout": 0.5, **dropout_of(kind, 0.5), "seed": 3}
     layer, _ = layer_of(kind, cell=rates, return_sequences=True)
     plain, _ = layer_of(kind, return_sequences=True)
     x = np.repeat(inputs(5, 1), 6, axis=1)

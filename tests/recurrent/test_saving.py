@@ -44,9 +44,9 @@ ADDED = {
 
 
 def settings(layer, options):
-    found = {name: getattr(layer, name, None) for name in options if name not in {"seed"}}
+    found = {name: getattr(layer, name, None) for name in options if name != "seed"}
     found["implementation"] = getattr(layer.cell, "implementation", None)
-    found["activity_regularizer"] = type(layer.activity_regularizer)
+    found["activity_regularizer"] = type(layer.output_regularizer)
     found["activation"] = layer.activation
     return found | {"seed": layer.cell.seed}
 
