@@ -4,11 +4,13 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
+from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from keras_rnnkit.archives import unpacking
+from keras_rnnkit.arguments import refuse_unknown
 from keras_rnnkit.data.series import TimeSeries
 from keras_rnnkit.data.store import kept
 from keras_rnnkit.data.tables import Wanted, build_series, table_file
@@ -40,6 +42,7 @@ OURS = {
     "na_filter": "empty cells are always missing values",
     "on_bad_lines": "correct the line, or leave it out with skiprows=",
     "encoding_errors": "pass the encoding= of the file",
+    "missing": "pass na_values=",
 }
 
 
@@ -153,9 +156,9 @@ def read_csv(
     wanted = Wanted(
         time, group, chosen, drop, time_format, numbers, freq, sort, duplicates, zone, store
     )
-    for name in [each for each in options if each not in PANDAS]:
-        instead = OURS.get(name, "use pandas.read_csv, and make a TimeSeries of the frame")
-        raise ValueError(f"{name}= is no argument of read_csv here: {instead}.")
+    for name in [each for each in options if each in OURS]:
+        raise ValueError(f"{name}= is no argument of read_csv here: {OURS[name]}.")
+    refuse_unknown(options, [*list(signature(read_csv).parameters)[:-1], *PANDAS], "argument here")
     if decimal not in (".", ","):
         raise ValueError(f"decimal= must be '.' or ',', received {decimal!r}.")
     if thousands is not None and (len(thousands) != 1 or thousands == decimal):
